@@ -1,0 +1,3 @@
+//! The command `qctl`.
+
+fn main() {}

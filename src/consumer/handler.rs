@@ -1,0 +1,148 @@
+//! The contract of a handler: it is given a call and says what came of it. It never settles by itself.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Result;
+use crate::queue::{Lifeline, Message};
+
+/// One message to handle.
+#[derive(Debug)]
+pub struct Call {
+    /// The message.
+    pub message: Message,
+    /// The queue it came from.
+    pub queue: String,
+    /// The exchange it was published to.
+    pub exchange: String,
+    /// Failed attempts so far.
+    pub attempt: u32,
+    /// How often it was handed out, this time included, where that is known.
+    pub deliveries: Option<u32>,
+    /// Cancelled when the consumer must stop now, or when the message is ours no more: whatever runs is to be ended.
+    pub cancel: CancellationToken,
+    /// The sender waits for a reply: output is kept up to [`OUTPUT_LIMIT`] a stream.
+    pub reply_wanted: bool,
+}
+
+/// The most that is kept of a child's standard output, and of its standard error, for a reply: 1 MiB.
+pub const OUTPUT_LIMIT: usize = 1 << 20;
+
+/// What came of a call.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Done.
+    Done(Report),
+    /// Failed; trying again may help.
+    Retry(Failure),
+    /// Failed; trying again cannot help.
+    Reject(Failure),
+    /// The handler itself cannot work (a missing program): the message is given back untouched and the consumer ends.
+    WorkerFault(String),
+    /// The machine is short of something for now: the message is given back untouched and the consumer waits a little.
+    Pause(String),
+    /// Ended by `cancel`: the message is given back.
+    Cancelled,
+}
+
+/// What a handler has to say besides its verdict.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// A child's exit code.
+    pub exit_code: Option<i32>,
+    /// The signal that ended a child.
+    pub signal: Option<i32>,
+    /// Standard output, or the handler's answer.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+    /// `stdout` was cut at [`OUTPUT_LIMIT`].
+    pub stdout_truncated: bool,
+    /// `stderr` was cut.
+    pub stderr_truncated: bool,
+    /// The last lines of standard error, at most 2 KiB, kept for every call.
+    pub stderr_tail: String,
+}
+
+/// Why a call failed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Failure {
+    /// The reason in a few words, such as `exit code 3` or `timed out after 60s`.
+    pub reason: String,
+    /// A signal that qctl did not send ended the child; such deaths have their own, smaller limit.
+    pub by_signal: bool,
+    /// The peer said when to come back; the policy never waits less.
+    pub retry_after: Option<Duration>,
+    /// Exit code and output, where there were any.
+    pub report: Report,
+}
+
+/// Does something with each message of a consumer.
+#[async_trait]
+pub trait Handler: Send + Sync {
+    /// Runs inside the consumer's process: cheap calls, so the consumer has at least 100 slots.
+    fn in_process(&self) -> bool {
+        false
+    }
+    /// Called before the first message and after each reconnect: checks that what it needs is there, starts what must
+    /// watch over children. An error of kind `WorkerFault` ends the consumer with 72.
+    async fn prepare(&self, lifeline: &Lifeline) -> Result<()> {
+        let _ = lifeline;
+        Ok(())
+    }
+    /// Handles one message.
+    async fn handle(&self, call: Call) -> Outcome;
+    /// Called once at the end, when no call is running.
+    async fn finish(&self) {}
+}
+
+/// What a child's exit code means.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExitCodes {
+    /// By code; `0` is done unless said otherwise.
+    pub codes: BTreeMap<i32, Verdict>,
+    /// Any other code.
+    pub other: Verdict,
+    /// A death by a signal.
+    pub signal: Verdict,
+    /// The time-out.
+    pub timeout: Verdict,
+}
+
+/// What an end of a child is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Done.
+    Ack,
+    /// Failed, try again.
+    Retry,
+    /// Failed for good.
+    Reject,
+}
+
+impl Default for ExitCodes {
+    /// 0 is done, 65 (bad input) is for the dead-letter queue, all else is tried again.
+    fn default() -> Self {
+        Self {
+            codes: BTreeMap::from([(0, Verdict::Ack), (65, Verdict::Reject), (75, Verdict::Retry)]),
+            other: Verdict::Retry,
+            signal: Verdict::Retry,
+            timeout: Verdict::Retry,
+        }
+    }
+}
+
+impl ExitCodes {
+    /// What this exit code means.
+    pub fn verdict(&self, code: i32) -> Verdict {
+        self.codes.get(&code).copied().unwrap_or(self.other)
+    }
+}
+
+/// Turns a handler's time-out into the moment it strikes.
+pub fn deadline(timeout: Option<Duration>) -> Option<Instant> {
+    timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+}

@@ -1,0 +1,145 @@
+//! What operators ask of a queue: its figures, a look at its messages, and moving them by hand.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::message::Message;
+
+/// The figures of one queue.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct QueueInfo {
+    /// Its name.
+    pub name: String,
+    /// Messages that could be handed out now.
+    pub ready: u64,
+    /// Messages held back until a time; `None` where the broker cannot tell.
+    pub delayed: Option<u64>,
+    /// Messages in consumers' hands.
+    pub held: Option<u64>,
+    /// Messages in its dead-letter queue.
+    pub dead: Option<u64>,
+    /// Consumers now connected; `None` where the broker cannot tell.
+    pub consumers: Option<u64>,
+    /// Who they are, where that is known.
+    pub consumer_list: Vec<ConsumerInfo>,
+    /// The age of the oldest ready message, in seconds.
+    pub oldest_seconds: Option<f64>,
+    /// Bytes of bodies waiting (ready and delayed).
+    pub bytes: Option<u64>,
+    /// When the next delayed message is due: milliseconds since 1970.
+    pub next_due: Option<i64>,
+    /// Taking is paused.
+    pub paused: bool,
+    /// Where rejected messages go.
+    pub dead_letter: Option<String>,
+    /// The limits and kind of the queue, as `name: value`.
+    pub properties: Vec<(String, String)>,
+    /// What qctl has counted since the queue was made: expired, dropped, dead-lettered messages.
+    pub counters: Vec<(String, u64)>,
+    /// What stands in the way, each a sentence; empty when messages can move.
+    pub blocked_by: Vec<String>,
+}
+
+/// One consumer of a queue.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ConsumerInfo {
+    /// Its process id, for display only.
+    pub pid: Option<u32>,
+    /// The host it runs on.
+    pub host: Option<String>,
+    /// Its label.
+    pub label: Option<String>,
+    /// Since when it is connected: milliseconds since 1970.
+    pub since: Option<i64>,
+    /// How many messages it holds.
+    pub held: u64,
+    /// For how long it has held the oldest of them, in seconds.
+    pub held_seconds: Option<f64>,
+}
+
+/// Which messages a look is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeekState {
+    /// Could be handed out now.
+    Ready,
+    /// Held back until a time.
+    Delayed,
+    /// In a consumer's hands.
+    Held,
+}
+
+/// A look at messages that changes nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Peek {
+    /// Only messages in this state; `None`: all.
+    pub state: Option<PeekState>,
+    /// Only the message with this id.
+    pub id: Option<String>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// A message looked at.
+#[derive(Clone, Debug)]
+pub struct Peeked {
+    /// The message; `message.id` names it in the other verbs.
+    pub message: Message,
+    /// The exchange it was published to.
+    pub exchange: String,
+    /// Its state.
+    pub state: PeekState,
+    /// Failed attempts so far.
+    pub attempt: u32,
+    /// How often it was handed out.
+    pub deliveries: Option<u32>,
+    /// When it is due: milliseconds since 1970.
+    pub due: Option<i64>,
+    /// Who holds it.
+    pub holder: Option<ConsumerInfo>,
+}
+
+/// What a purge takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Purge {
+    /// Count only.
+    pub dry_run: bool,
+}
+
+/// Which dead letters are meant.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Only this id.
+    pub id: Option<String>,
+    /// Only bodies, routing keys or reasons that contain this text.
+    pub matching: Option<String>,
+    /// Only those dead-lettered at or after this time (milliseconds since 1970).
+    pub since: Option<i64>,
+    /// Only those dead-lettered before this time.
+    pub until: Option<i64>,
+    /// At most this many.
+    pub limit: Option<u64>,
+}
+
+/// Moving dead letters back.
+#[derive(Clone, Debug, Default)]
+pub struct Redrive {
+    /// Which.
+    pub selection: Selection,
+    /// At most this many a second.
+    pub rate: Option<u32>,
+    /// Count only.
+    pub dry_run: bool,
+    /// Give up after this time.
+    pub within: Option<Duration>,
+}
+
+/// What a redrive did.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RedriveReport {
+    /// Moved (or, in a dry run, found).
+    pub moved: u64,
+    /// Found but left where they are.
+    pub left: u64,
+}

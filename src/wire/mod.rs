@@ -1,0 +1,1 @@
+//! Pure codecs of formats that others read and write.
