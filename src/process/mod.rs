@@ -1,2 +1,30 @@
 //! Child processes: spawned without a shell, in groups of their own, their output captured in bounded memory, and ended
 //! whole. No async runtime is needed here.
+//!
+//! - [`Program`]: what is to be run, found in `PATH` and with a complete environment ([`Environment`]), before any spawn.
+//! - [`Runner`]: runs one [`Job`] to its end on the calling thread. [`Pool`]: a fixed number of threads that do so.
+//! - [`Guardian`]: the companion process that ends the children of a consumer that was killed. [`end_marked`] does the same
+//!   for whoever takes over a dead consumer's messages.
+//!
+//! qctl never raises its own limit of open files, so there is none to lower for a child.
+
+mod cancel;
+mod capture;
+mod environment;
+pub mod guardian;
+mod ignore;
+mod marked;
+mod pool;
+mod run;
+mod signals;
+mod spawn;
+
+pub use cancel::Cancel;
+pub use capture::{Captured, TAIL_LIMIT};
+pub use environment::{Environment, OWNER};
+pub use guardian::Guardian;
+pub use marked::{Sweep, end_marked};
+pub use pool::{Pool, Running};
+pub use run::{Ended, GRACE, Job, LineSink, Runner, Stopped, Stream};
+pub use signals::signal_name;
+pub use spawn::{Program, SpawnError};

@@ -1,0 +1,235 @@
+//! The guardian: the small companion process that ends a consumer's children when the consumer is gone without having
+//! ended them itself (`kill -9`, out of memory), so that no child runs on beside its redelivered message.
+//!
+//! It is this same program, started as `qctl __guardian`. Its standard input is the [`Board`], a pipe that names the
+//! running process groups; its standard output is the consumer's [`Lifeline`] file, so that the consumer counts as alive
+//! until the guardian has done its work. A child that is being spawned holds copies of both until its `exec`, so at the
+//! board's end of file every child is either one that carries the owner's mark or one that never came to be.
+
+mod board;
+mod companion;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use board::Board;
+pub use companion::main;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::environment::Environment;
+use super::spawn::Program;
+use crate::error::{Error, Result};
+use crate::queue::Lifeline;
+
+/// The hidden subcommand that makes this program the guardian.
+pub const SUBCOMMAND: &str = "__guardian";
+
+/// The variable that tells the guardian which owner's children are its care. It is not the children's own mark, or the
+/// guardian would find itself.
+const TOKEN: &str = "QCTL_GUARD";
+
+/// A guardian that has not said that it is ready after this time never will.
+const READY_WITHIN: Duration = Duration::from_secs(5);
+
+/// The longest wait between two tries to start a guardian in place of one that died.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
+/// A consumer's guardian. Dropped, it is told that all is well, and waited for.
+#[derive(Debug)]
+pub struct Guardian {
+    shared: Arc<Shared>,
+    watcher: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    program: PathBuf,
+    token: String,
+    file: Option<Arc<File>>,
+    state: Mutex<State>,
+    finishing: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    /// `None` once it was told that all is well.
+    board: Option<Board>,
+}
+
+impl Guardian {
+    /// Starts the guardian of a consumer's children; `program` is qctl itself.
+    pub fn start(program: &Path, lifeline: &Lifeline) -> Result<Self> {
+        let name = program.to_string_lossy().into_owned();
+        let program = Program::locate(vec![name], Environment::inherited(), None)
+            .map_err(|error| cannot(program, &error.to_string()))?;
+        // The guardian's working directory is `/`, so that it keeps no file system busy.
+        let program =
+            std::path::absolute(program.path()).map_err(|error| cannot(program.path(), &error.to_string()))?;
+        let board =
+            Board::new().map_err(|error| Error::temporary("cannot make a pipe to the guardian").because(error))?;
+        let shared = Arc::new(Shared {
+            program,
+            token: lifeline.token.clone(),
+            file: lifeline.file.clone(),
+            state: Mutex::new(State { board: Some(board) }),
+            finishing: Condvar::new(),
+        });
+        let child = shared
+            .spawn()
+            .map_err(|error| cannot(&shared.program, &error.to_string()))?;
+        let child = child.ok_or_else(|| Error::bug("a guardian was finished before it was started"))?;
+        let watched = Arc::clone(&shared);
+        let watcher = thread::Builder::new()
+            .name("qctl-guardian".to_owned())
+            .stack_size(256 * 1024)
+            .spawn(move || watched.watch(child))
+            .map_err(|error| Error::temporary("cannot start a thread for the guardian").because(error))?;
+        Ok(Self {
+            shared,
+            watcher: Mutex::new(Some(watcher)),
+        })
+    }
+
+    /// Whose children it guards.
+    pub fn token(&self) -> &str {
+        &self.shared.token
+    }
+
+    /// Whether it guards for this lifeline: the same owner, and the same open file.
+    pub fn serves(&self, lifeline: &Lifeline) -> bool {
+        let same_file = match (&self.shared.file, &lifeline.file) {
+            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
+            (None, None) => true,
+            _ => false,
+        };
+        same_file && self.shared.token == lifeline.token
+    }
+
+    /// A child was started; its process group is named after it.
+    pub fn began(&self, group: i32) {
+        if let Some(board) = &mut self.shared.lock().board {
+            board.add(group);
+        }
+    }
+
+    /// A child has ended. To be called before it is reaped, while the group's number cannot be anyone else's.
+    pub fn ended(&self, group: i32) {
+        if let Some(board) = &mut self.shared.lock().board {
+            board.remove(group);
+        }
+    }
+
+    /// Tells it that the consumer ends in good order, and waits for its end. Once is enough; dropping does it too.
+    pub fn finish(&self) {
+        if let Some(board) = self.shared.lock().board.take() {
+            board.close();
+        }
+        self.shared.finishing.notify_all();
+        let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(watcher) = watcher {
+            // It only waits and starts; had it panicked, there would be nothing left to wait for.
+            let _ = watcher.join();
+        }
+    }
+}
+
+impl Drop for Guardian {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the companion and waits until it is ready; `None` if there is nothing left to guard.
+    fn spawn(&self) -> io::Result<Option<Child>> {
+        let Some(input) = self.lock().board.as_ref().map(Board::reader).transpose()? else {
+            return Ok(None);
+        };
+        let (mut ready, child_stderr) = io::pipe()?;
+        let mut command = Command::new(&self.program);
+        command
+            .arg(SUBCOMMAND)
+            .env_clear()
+            .env(TOKEN, &self.token)
+            .current_dir("/");
+        // A group of its own, so that a Ctrl-C for the terminal's group does not reach it.
+        command.process_group(0).stdin(input).stderr(child_stderr);
+        match &self.file {
+            Some(file) => command.stdout(file.try_clone()?),
+            None => command.stdout(Stdio::null()),
+        };
+        let mut child = command.spawn()?;
+        // Its copy of the pipe's writing end would keep the end of file from us.
+        drop(command);
+        let mut set = [PollFd::new(&ready, PollFlags::IN)];
+        let within = Timespec {
+            tv_sec: READY_WITHIN.as_secs().cast_signed(),
+            tv_nsec: 0,
+        };
+        let mut word = [0; 16];
+        let answered = poll(&mut set, Some(&within))? > 0 && ready.read(&mut word)? > 0;
+        if answered && word.starts_with(companion::READY) {
+            return Ok(Some(child));
+        }
+        child.kill()?;
+        let status = child.wait()?;
+        Err(io::Error::other(format!("it did not say that it is ready ({status})")))
+    }
+
+    /// Waits for the companion's end, and starts another as long as there is something to guard. The new one reads the same
+    /// board, so it knows all that the old one knew.
+    fn watch(&self, mut child: Child) {
+        let mut backoff = Duration::from_millis(100);
+        loop {
+            let status = child.wait();
+            if self.lock().board.is_none() {
+                return;
+            }
+            match status {
+                Ok(status) => tracing::warn!("the guardian {} has ended ({status}); starting another", child.id()),
+                Err(error) => tracing::warn!("the guardian {} is lost: {error}; starting another", child.id()),
+            }
+            child = loop {
+                match self.spawn() {
+                    Ok(Some(child)) => break child,
+                    Ok(None) => return,
+                    Err(error) => {
+                        let program = self.program.display();
+                        tracing::error!(
+                            "cannot start a guardian ({program} {SUBCOMMAND}): {error}; children are not guarded"
+                        );
+                    }
+                }
+                if self.finishes_within(backoff) {
+                    return;
+                }
+                backoff = (backoff * 2).min(LONGEST_BACKOFF);
+            };
+        }
+    }
+
+    fn finishes_within(&self, wait: Duration) -> bool {
+        let (state, _) = self
+            .finishing
+            .wait_timeout_while(self.lock(), wait, |state| state.board.is_some())
+            .unwrap_or_else(PoisonError::into_inner);
+        state.board.is_none()
+    }
+}
+
+fn cannot(program: &Path, reason: &str) -> Error {
+    Error::worker_fault(format!(
+        "cannot start the guardian `{} {SUBCOMMAND}`: {reason}; the program must be qctl itself",
+        program.display()
+    ))
+}

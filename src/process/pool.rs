@@ -1,0 +1,187 @@
+//! A fixed number of threads, each running one child at a time, for callers that await.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::thread;
+
+use tokio::sync::oneshot;
+
+use super::cancel::Cancel;
+use super::run::{Ended, Job, Runner};
+use super::spawn::SpawnError;
+
+/// A runner's thread needs little: its buffers are on the heap.
+const STACK: usize = 256 * 1024;
+
+/// Runs jobs on at most so many threads, which are started when there is work for them. Dropped, it takes no new job; those
+/// that were given to it go on.
+#[derive(Debug)]
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    slots: usize,
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tasks: VecDeque<Task>,
+    threads: usize,
+    idle: usize,
+    closed: bool,
+}
+
+struct Task {
+    job: Job,
+    cancel: Cancel,
+    done: oneshot::Sender<Result<Ended, SpawnError>>,
+}
+
+impl std::fmt::Debug for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Task")
+            .field("program", &self.job.program)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A job that was given to a [`Pool`]: a future of how its child ended, on any runtime. Dropped before that, it cancels the
+/// job.
+#[derive(Debug)]
+#[must_use = "a job that nobody waits for is cancelled"]
+pub struct Running {
+    cancel: Cancel,
+    done: oneshot::Receiver<Result<Ended, SpawnError>>,
+}
+
+impl Pool {
+    /// A pool of `slots` threads, named `name` and a number.
+    pub fn new(name: impl Into<String>, slots: usize) -> Self {
+        let shared = Shared {
+            name: name.into(),
+            slots: slots.max(1),
+            state: Mutex::default(),
+            work: Condvar::new(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Gives it a job; it begins when a thread is free.
+    pub fn submit(&self, job: Job) -> Running {
+        let cancel = Cancel::new();
+        let (done, receiver) = oneshot::channel();
+        let mut state = self.shared.lock();
+        state.tasks.push_back(Task {
+            job,
+            cancel: cancel.clone(),
+            done,
+        });
+        if state.idle < state.tasks.len() && state.threads < self.shared.slots {
+            self.shared.add_thread(&mut state);
+        }
+        drop(state);
+        self.shared.work.notify_one();
+        Running { cancel, done: receiver }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.work.notify_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add_thread(self: &Arc<Self>, state: &mut State) {
+        let shared = Arc::clone(self);
+        let started = Runner::new().and_then(|runner| {
+            let name = format!("{}-{}", self.name, state.threads + 1);
+            thread::Builder::new()
+                .name(name)
+                .stack_size(STACK)
+                .spawn(move || shared.serve(runner))
+        });
+        match started {
+            Ok(_) => state.threads += 1,
+            Err(error) if state.threads == 0 => fail_all(state, &error),
+            // The threads there are will do it.
+            Err(_) => {}
+        }
+    }
+
+    fn serve(&self, mut runner: Runner) {
+        loop {
+            let mut state = self.lock();
+            let task = loop {
+                if let Some(task) = state.tasks.pop_front() {
+                    break task;
+                }
+                if state.closed {
+                    return;
+                }
+                state.idle += 1;
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
+            };
+            drop(state);
+            // A line sink that panics must not take the thread, and with it the jobs that wait, away; its child is ended.
+            let result =
+                panic::catch_unwind(AssertUnwindSafe(|| runner.run(task.job, &task.cancel))).unwrap_or_else(|_| {
+                    Err(SpawnError::Busy(
+                        "what takes the child's output has panicked".to_owned(),
+                    ))
+                });
+            // Nobody waits for it any more: then nobody needs to know.
+            let _ = task.done.send(result);
+        }
+    }
+}
+
+fn fail_all(state: &mut State, error: &io::Error) {
+    for task in state.tasks.drain(..) {
+        let _ = task
+            .done
+            .send(Err(SpawnError::Busy(format!("cannot start a thread: {error}"))));
+    }
+}
+
+impl Running {
+    /// Asks for the job's end; the future then tells how it ended.
+    pub fn cancel(&self) {
+        self.cancel.cancel();
+    }
+}
+
+impl Future for Running {
+    type Output = Result<Ended, SpawnError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.done).poll(context).map(|result| {
+            result.unwrap_or_else(|_| Err(SpawnError::Busy("the thread that ran the child is gone".to_owned())))
+        })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // After the job's end this does nothing.
+        self.cancel.cancel();
+    }
+}
