@@ -1,7 +1,7 @@
 //! How fast children are run: `Command::status` on plain threads against [`Runner`] and [`Pool`] with captured pipes.
 //!
-//! `cargo bench --bench spawn`, or with a count: `cargo bench --bench spawn -- 3000`. Each round runs the ways one after
-//! the other and the best of the rounds is shown, so that what else the machine does counts for little.
+//! `cargo bench --bench spawn`, or with a count: `cargo bench --bench spawn -- 3000`. The ways take turns, so that what
+//! else the machine does meanwhile befalls them alike.
 #![allow(clippy::print_stdout)]
 
 use std::collections::BTreeMap;
@@ -54,26 +54,32 @@ fn runner(count: usize, guardian: Option<&Arc<Guardian>>) {
 }
 
 fn pool(count: usize, guardian: Option<&Arc<Guardian>>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         let pool = Pool::new("bench", THREADS);
-        let mut queue = std::collections::VecDeque::new();
-        for _ in 0..count {
-            if queue.len() == THREADS {
-                let running: qctl::process::Running = queue.pop_front().expect("it is not empty");
-                assert_eq!(running.await.expect("/bin/true runs").exit_code, Some(0));
+        let slot = async || {
+            for _ in 0..count / THREADS {
+                assert_eq!(
+                    pool.submit(job(guardian)).await.expect("/bin/true runs").exit_code,
+                    Some(0)
+                );
             }
-            queue.push_back(pool.submit(job(guardian)));
-        }
-        for running in queue {
-            running.await.expect("/bin/true runs");
-        }
+        };
+        tokio::join!(slot(), slot());
     });
 }
 
 fn main() {
-    let count = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(3000);
-    let lifeline = Lifeline { token: "bench".to_owned(), file: None };
+    let count = std::env::args()
+        .skip(1)
+        .find_map(|word| word.parse().ok())
+        .unwrap_or(3000);
+    let lifeline = Lifeline {
+        token: "bench".to_owned(),
+        file: None,
+    };
     let guardian = Guardian::start(Path::new(env!("CARGO_BIN_EXE_qctl")), &lifeline).expect("a guardian");
     let guardian = Arc::new(guardian);
     let ways: [(&str, &dyn Fn(usize)); 4] = [
@@ -87,14 +93,20 @@ fn main() {
         for (index, (_, way)) in ways.iter().enumerate() {
             let started = Instant::now();
             way(count);
-            best.entry(index).or_default().push(count as f64 / started.elapsed().as_secs_f64());
+            best.entry(index)
+                .or_default()
+                .push(count as f64 / started.elapsed().as_secs_f64());
         }
     }
     let floor = median(&best[&0]);
     for (index, (name, _)) in ways.iter().enumerate() {
         let rates = &best[&index];
         let most = rates.iter().copied().fold(0.0, f64::max);
-        println!("{name:28} median {:6.0}/s  best {most:6.0}/s  {:.2} of bare", median(rates), median(rates) / floor);
+        println!(
+            "{name:28} median {:6.0}/s  best {most:6.0}/s  {:.2} of bare",
+            median(rates),
+            median(rates) / floor
+        );
     }
 }
 
