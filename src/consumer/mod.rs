@@ -1,7 +1,10 @@
 //! The loop that takes messages, has them handled and settles them.
 
 pub mod handler;
+mod limits;
 pub mod policy;
+mod reply;
+mod session;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +14,11 @@ use tokio_util::sync::CancellationToken;
 pub use handler::{Call, ExitCodes, Failure, Handler, OUTPUT_LIMIT, Outcome, Report, Verdict, deadline};
 pub use policy::{Backoff, RetryPolicy};
 
-use crate::error::Result;
-use crate::queue::{ConnectOptions, Connector, Topology};
+use limits::Watchman;
+use session::{After, Progress, Session};
+
+use crate::error::{ErrorKind, Result};
+use crate::queue::{ConnectOptions, Connector, ConsumeOptions, Topology};
 
 /// What a consumer takes, and within which limits.
 #[derive(Clone, Debug, Default)]
@@ -90,8 +96,15 @@ pub enum EndReason {
     Failures(u64),
 }
 
-/// Runs a consumer until it is stopped or a limit ends it.
-#[allow(clippy::todo, clippy::unused_async)]
+/// The first wait before a lost connection is made anew.
+const RECONNECT_MIN: Duration = Duration::from_millis(200);
+/// The longest.
+const RECONNECT_MAX: Duration = Duration::from_secs(30);
+/// In-process handlers get at least this many slots: waiting for their settlement, not working, is what takes time.
+const IN_PROCESS_SLOTS: usize = 100;
+
+/// Runs a consumer until it is stopped or a limit ends it. A lost connection is made anew, for as long as it takes; what
+/// cannot mend itself (a wrong configuration, a missing program, a damaged store) is an error.
 pub async fn run(
     connector: Arc<dyn Connector>,
     connect: ConnectOptions,
@@ -99,6 +112,95 @@ pub async fn run(
     handler: Arc<dyn Handler>,
     stop: Stop,
 ) -> Result<Ended> {
-    let _ = (connector, connect, settings, handler, stop);
-    todo!()
+    let mut watchman = Watchman::new(&settings.limits);
+    let mut progress = Progress::default();
+    let mut wait = RECONNECT_MIN;
+    let result = loop {
+        let begun = tokio::time::Instant::now();
+        let after = serve(
+            &*connector,
+            &connect,
+            &settings,
+            &handler,
+            &stop,
+            &mut watchman,
+            &mut progress,
+        )
+        .await;
+        let error = match after {
+            Ok(After::End(reason)) => break Ok(reason),
+            Ok(After::Reconnect(error)) => error,
+            Err(error) => error,
+        };
+        // A queue deleted under a running consumer is declared again; one that was never there is a mistake.
+        if !error.is_transient() && !(error.kind() == ErrorKind::NotFound && progress.connected) {
+            break Err(error);
+        }
+        if let Some(limit) = watchman.reached(true) {
+            break Ok(EndReason::Limit(limit));
+        }
+        if begun.elapsed() > RECONNECT_MAX {
+            wait = RECONNECT_MIN;
+        }
+        let pause = wait.mul_f64(1.0 - 0.2 * fastrand::f64());
+        tracing::warn!(consumer = %settings.name, endpoint = %connector.endpoint(), %error,
+            wait_ms = pause.as_millis() as u64, "connection lost; connecting again");
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.drain.cancelled() => break Ok(EndReason::Stopped),
+        }
+        wait = (wait * 2).min(RECONNECT_MAX);
+    };
+    handler.finish().await;
+    result.map(|reason| Ended {
+        reason,
+        ..progress.ended
+    })
+}
+
+/// One connection, from connect to close.
+async fn serve(
+    connector: &dyn Connector,
+    connect: &ConnectOptions,
+    settings: &ConsumerSettings,
+    handler: &Arc<dyn Handler>,
+    stop: &Stop,
+    watchman: &mut Watchman,
+    progress: &mut Progress,
+) -> Result<After> {
+    let connection = connector.connect(connect).await?;
+    connection.declare(&settings.topology).await?;
+    let slots = if handler.in_process() {
+        settings.concurrency.max(IN_PROCESS_SLOTS)
+    } else {
+        settings.concurrency.max(1)
+    };
+    let subscription = connection
+        .consume(ConsumeOptions {
+            queue: settings.queue.clone(),
+            prefetch: settings.prefetch.unwrap_or(slots),
+            slots,
+            label: settings.label.clone(),
+        })
+        .await?;
+    progress.connected = true;
+    if let Err(error) = handler.prepare(&subscription.lifeline()).await {
+        subscription.close().await?;
+        return Err(error);
+    }
+    tracing::info!(consumer = %settings.name, queue = %settings.queue, endpoint = %connector.endpoint(), slots, "consuming");
+    let session = Session {
+        connection: Arc::clone(&connection),
+        settings,
+        handler: Arc::clone(handler),
+        stop,
+        watchman,
+        progress,
+        slots,
+    };
+    let after = session.run(subscription).await;
+    if let Err(error) = connection.close().await {
+        tracing::warn!(%error, "the connection did not close cleanly");
+    }
+    after
 }

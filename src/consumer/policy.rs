@@ -1,6 +1,10 @@
-//! When a failed message is tried again, and when it is given up: a pure decision.
+//! What becomes of a delivery: one pure function of outcome, counts and settings.
 
 use std::time::Duration;
+
+use super::handler::{Failure, Outcome};
+use crate::queue::message::header;
+use crate::queue::{DeadLetter, Headers, Settlement};
 
 /// How the wait between attempts grows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,9 +23,9 @@ pub enum Backoff {
 pub struct RetryPolicy {
     /// So many attempts in all, then the message is dead-lettered.
     pub attempts: u32,
-    /// So many deaths by a signal, then it is dead-lettered.
+    /// A death by a signal is the last attempt from this one on: what is killed thrice is rarely cured by a fourth time.
     pub signals: u32,
-    /// So many deliveries (the consumer died under it), then it is dead-lettered; 0: no limit.
+    /// Handed out more often than this (its consumer died under it), it is dead-lettered unhandled; 0: no limit.
     pub deliveries: u32,
     /// How the wait grows.
     pub backoff: Backoff,
@@ -44,5 +48,216 @@ impl Default for RetryPolicy {
             max: Duration::from_mins(10),
             jitter: 0.2,
         }
+    }
+}
+
+impl RetryPolicy {
+    /// The wait after `failed` attempts have failed (1 or more); `random` is between 0 and 1.
+    pub fn wait(&self, failed: u32, random: f64) -> Duration {
+        let steps = failed.saturating_sub(1);
+        let wait = match self.backoff {
+            Backoff::Fixed => self.min,
+            Backoff::Linear => self.min.saturating_mul(steps.saturating_add(1)),
+            Backoff::Exponential => self.min.saturating_mul(1_u32.checked_shl(steps).unwrap_or(u32::MAX)),
+        };
+        let wait = wait.min(self.max);
+        wait - wait.mul_f64((self.jitter * random).clamp(0.0, 1.0))
+    }
+}
+
+/// What the counts say about a delivery.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Failed attempts before this one.
+    pub attempt: u32,
+    /// How often it was handed out, this time included, where that is known.
+    pub deliveries: Option<u32>,
+    /// The sender allows this many attempts.
+    pub allowed: Option<u32>,
+}
+
+/// Decides, before the handler is called, whether a delivery is given up because it kills its consumers.
+pub fn decide_before(counts: Counts, policy: &RetryPolicy) -> Option<Settlement> {
+    let deliveries = counts.deliveries?;
+    (policy.deliveries > 0 && deliveries > policy.deliveries).then(|| {
+        Settlement::Reject(DeadLetter {
+            reason: format!("handed out {deliveries} times and never settled: it may kill its consumer"),
+            ..DeadLetter::default()
+        })
+    })
+}
+
+/// Decides what becomes of a delivery.
+pub fn decide(outcome: &Outcome, counts: Counts, policy: &RetryPolicy, random: f64) -> Settlement {
+    match outcome {
+        Outcome::Done(_) => Settlement::Ack,
+        Outcome::Reject(failure) => Settlement::Reject(dead_letter(failure, &failure.reason)),
+        Outcome::Retry(failure) => {
+            let failed = counts.attempt.saturating_add(1);
+            let allowed = policy.attempts.min(counts.allowed.unwrap_or(u32::MAX)).max(1);
+            if failed >= allowed {
+                let reason = format!("{} (attempt {failed} of {allowed})", failure.reason);
+                return Settlement::Reject(dead_letter(failure, &reason));
+            }
+            if failure.by_signal && failed >= policy.signals.max(1) {
+                let reason = format!(
+                    "{} (attempt {failed}, and signals are tried {} times)",
+                    failure.reason, policy.signals
+                );
+                return Settlement::Reject(dead_letter(failure, &reason));
+            }
+            let wait = policy.wait(failed, random);
+            Settlement::Retry {
+                after: failure.retry_after.map_or(wait, |asked| asked.max(wait)),
+            }
+        }
+        Outcome::WorkerFault(_) | Outcome::Pause(_) | Outcome::Cancelled => Settlement::Release { uncounted: true },
+    }
+}
+
+fn dead_letter(failure: &Failure, reason: &str) -> DeadLetter {
+    let mut headers = Headers::new();
+    if let Some(code) = failure.report.exit_code {
+        headers.insert(header::EXIT_CODE.to_owned(), i64::from(code).into());
+    }
+    if let Some(signal) = failure.report.signal {
+        headers.insert(header::SIGNAL.to_owned(), i64::from(signal).into());
+    }
+    if !failure.report.stderr_tail.is_empty() {
+        headers.insert(header::STDERR.to_owned(), failure.report.stderr_tail.as_str().into());
+    }
+    DeadLetter {
+        reason: reason.to_owned(),
+        headers,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Backoff, Counts, RetryPolicy, decide, decide_before};
+    use crate::consumer::handler::{Failure, Outcome, Report};
+    use crate::queue::Settlement;
+
+    fn failing(by_signal: bool) -> Outcome {
+        Outcome::Retry(Failure {
+            reason: "exit code 1".to_owned(),
+            by_signal,
+            ..Failure::default()
+        })
+    }
+
+    fn attempt(attempt: u32) -> Counts {
+        Counts {
+            attempt,
+            ..Counts::default()
+        }
+    }
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_jitter_only_shortens() {
+        let policy = RetryPolicy {
+            max: Duration::from_secs(5),
+            ..RetryPolicy::default()
+        };
+        let waits: Vec<u64> = (1..6).map(|failed| policy.wait(failed, 0.0).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 5, 5]);
+        assert_eq!(policy.wait(1, 1.0), Duration::from_millis(800));
+        assert_eq!(policy.wait(u32::MAX, 0.0), Duration::from_secs(5), "no overflow");
+        let linear = RetryPolicy {
+            backoff: Backoff::Linear,
+            ..policy
+        };
+        assert_eq!(linear.wait(3, 0.0), Duration::from_secs(3));
+    }
+
+    #[test]
+    fn the_last_attempt_is_dead_lettered_with_its_reason() {
+        let policy = RetryPolicy::default();
+        assert!(matches!(
+            decide(&failing(false), attempt(3), &policy, 0.0),
+            Settlement::Retry { .. }
+        ));
+        let Settlement::Reject(dead) = decide(&failing(false), attempt(4), &policy, 0.0) else {
+            panic!("not rejected")
+        };
+        assert_eq!(dead.reason, "exit code 1 (attempt 5 of 5)");
+    }
+
+    #[test]
+    fn signals_have_their_own_smaller_limit() {
+        let policy = RetryPolicy::default();
+        assert!(matches!(
+            decide(&failing(true), attempt(1), &policy, 0.0),
+            Settlement::Retry { .. }
+        ));
+        assert!(matches!(
+            decide(&failing(true), attempt(2), &policy, 0.0),
+            Settlement::Reject(_)
+        ));
+        assert!(matches!(
+            decide(&failing(false), attempt(2), &policy, 0.0),
+            Settlement::Retry { .. }
+        ));
+    }
+
+    #[test]
+    fn the_sender_can_allow_fewer_attempts_but_not_more() {
+        let policy = RetryPolicy::default();
+        let one = Counts {
+            allowed: Some(1),
+            ..Counts::default()
+        };
+        assert!(matches!(
+            decide(&failing(false), one, &policy, 0.0),
+            Settlement::Reject(_)
+        ));
+        let many = Counts {
+            allowed: Some(99),
+            ..attempt(4)
+        };
+        assert!(matches!(
+            decide(&failing(false), many, &policy, 0.0),
+            Settlement::Reject(_)
+        ));
+    }
+
+    #[test]
+    fn what_was_never_begun_or_was_stopped_is_given_back_untouched() {
+        let policy = RetryPolicy::default();
+        for outcome in [
+            Outcome::Cancelled,
+            Outcome::Pause(String::new()),
+            Outcome::WorkerFault(String::new()),
+        ] {
+            assert_eq!(
+                decide(&outcome, attempt(4), &policy, 0.0),
+                Settlement::Release { uncounted: true }
+            );
+        }
+        assert_eq!(
+            decide(&Outcome::Done(Report::default()), attempt(4), &policy, 0.0),
+            Settlement::Ack
+        );
+    }
+
+    #[test]
+    fn a_message_handed_out_too_often_is_given_up_unhandled() {
+        let policy = RetryPolicy::default();
+        let counts = |deliveries| Counts {
+            deliveries: Some(deliveries),
+            ..Counts::default()
+        };
+        assert_eq!(decide_before(counts(10), &policy), None);
+        assert!(matches!(
+            decide_before(counts(11), &policy),
+            Some(Settlement::Reject(_))
+        ));
+        let unlimited = RetryPolicy {
+            deliveries: 0,
+            ..RetryPolicy::default()
+        };
+        assert_eq!(decide_before(counts(99), &unlimited), None);
     }
 }

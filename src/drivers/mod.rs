@@ -1,9 +1,11 @@
 //! The drivers there are: a table. Adding one is a file or folder, a `mod` line and a row.
 
+pub mod sqlite;
+
 use crate::queue::DriverSpec;
 
 /// The table.
-pub static DRIVERS: &[&DriverSpec] = &[];
+pub static DRIVERS: &[&DriverSpec] = &[&sqlite::SQLITE];
 
 /// The driver with this name.
 pub fn find(name: &str) -> Option<&'static DriverSpec> {

@@ -1,10 +1,14 @@
-//! Publishes messages: fills in ids and timestamps, declares what is needed, sends in windows.
+//! Publishes messages: fills in ids and timestamps, declares what is needed, and can wait for a reply.
 
+use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::error::Result;
-use crate::queue::{Connection, Message, PublishFailure, Topology};
+use crate::error::{Error, Result};
+use crate::queue::{
+    Capabilities, Connection, ConsumeOptions, Message, Publication, PublishFailure, Settlement, Subscription, Topology,
+};
 
 /// Where a producer's messages go.
 #[derive(Clone, Debug, Default)]
@@ -19,57 +23,199 @@ pub struct ProducerSettings {
     pub topology: Topology,
 }
 
-/// Publishes to one place. Cheap to share.
-pub struct Producer {}
+/// Publishes to one place. Share it behind an `Arc`.
+pub struct Producer {
+    connection: Arc<dyn Connection>,
+    capabilities: Capabilities,
+    exchange: Arc<str>,
+    queue: String,
+    ttl: Option<Duration>,
+    ids: Ids,
+}
 
-/// A reply to a message sent with [`Producer::request`].
-#[derive(Debug)]
-pub struct Pending {}
+/// Message ids: 64 random bits for the producer and a number.
+struct Ids {
+    prefix: String,
+    next: AtomicU64,
+}
 
-#[allow(
-    clippy::todo,
-    clippy::unused_async,
-    clippy::unused_self,
-    unused_variables,
-    missing_docs
-)]
-impl Producer {
-    /// Declares what is needed and returns a producer.
-    pub async fn new(connection: Arc<dyn Connection>, settings: ProducerSettings) -> Result<Self> {
-        todo!()
+impl Ids {
+    fn new() -> Result<Self> {
+        let mut bytes = [0_u8; 8];
+        getrandom::fill(&mut bytes).map_err(|error| {
+            Error::unavailable(format!("the system gives no random numbers for message ids: {error}"))
+        })?;
+        Ok(Self {
+            prefix: format!("{:016x}-", u64::from_ne_bytes(bytes)),
+            next: AtomicU64::new(1),
+        })
     }
-    /// Publishes one message and returns its id once the broker has it.
-    pub async fn send(&self, message: Message) -> Result<String> {
-        todo!()
-    }
-    /// Publishes a batch in order.
-    pub async fn send_all(&self, messages: Vec<Message>) -> Result<(), PublishFailure> {
-        todo!()
-    }
-    /// Publishes a message that asks for a reply (a temporary queue is made for it).
-    pub async fn request(&self, message: Message) -> Result<Pending> {
-        todo!()
+
+    fn next(&self) -> String {
+        let mut id = String::with_capacity(self.prefix.len() + 8);
+        id.push_str(&self.prefix);
+        // Writing to a string cannot fail.
+        let _ = write!(id, "{:x}", self.next.fetch_add(1, Ordering::Relaxed));
+        id
     }
 }
 
-#[allow(
-    clippy::todo,
-    clippy::unused_async,
-    clippy::unused_self,
-    unused_variables,
-    missing_docs
-)]
+impl Producer {
+    /// Declares what is needed and returns a producer.
+    pub async fn new(connection: Arc<dyn Connection>, settings: ProducerSettings) -> Result<Self> {
+        connection.declare(&settings.topology).await?;
+        Ok(Self {
+            capabilities: connection.capabilities(),
+            connection,
+            exchange: settings.exchange.into(),
+            queue: settings.queue,
+            ttl: settings.ttl,
+            ids: Ids::new()?,
+        })
+    }
+
+    /// Publishes one message and returns its id once the broker has it.
+    ///
+    /// An id that the message brings is kept, and published again within the driver's window it is the same message.
+    pub async fn send(&self, message: Message) -> Result<String> {
+        let publication = self.prepare(message)?;
+        let id = publication.message.id.clone().unwrap_or_default();
+        self.connection
+            .publish(vec![publication])
+            .await
+            .map_err(PublishFailure::into_first)?;
+        Ok(id)
+    }
+
+    /// Publishes a batch in order. Either all are taken, or the failure says which are not.
+    pub async fn send_all(&self, messages: Vec<Message>) -> Result<(), PublishFailure> {
+        let mut batch = Vec::with_capacity(messages.len());
+        for (index, message) in messages.into_iter().enumerate() {
+            match self.prepare(message) {
+                Ok(publication) => batch.push(publication),
+                Err(error) => {
+                    // Nothing has been sent yet, and nothing is: a batch is refused before it has any effect.
+                    return Err(PublishFailure {
+                        failed: vec![(index, error)],
+                    });
+                }
+            }
+        }
+        self.connection.publish(batch).await
+    }
+
+    /// Publishes a message that asks for a reply, to a queue made for it.
+    pub async fn request(&self, mut message: Message) -> Result<Pending> {
+        if !self.capabilities.reply {
+            return Err(Error::unsupported(format!(
+                "the {} driver cannot wait for replies; `qctl managedriver list` shows which can",
+                self.connection.driver()
+            )));
+        }
+        let reply_to = self.connection.temporary_queue().await?;
+        let replies = self
+            .connection
+            .consume(ConsumeOptions {
+                queue: reply_to.clone(),
+                prefetch: 1,
+                slots: 1,
+                label: "waiting for a reply".to_owned(),
+            })
+            .await?;
+        message.reply_to = Some(reply_to);
+        let mut publication = self.prepare(message)?;
+        let id = publication.message.id.clone().unwrap_or_default();
+        publication.message.correlation_id.get_or_insert_with(|| id.clone());
+        let correlation_id = publication.message.correlation_id.clone();
+        self.connection
+            .publish(vec![publication])
+            .await
+            .map_err(PublishFailure::into_first)?;
+        Ok(Pending {
+            connection: Arc::clone(&self.connection),
+            replies,
+            id,
+            correlation_id,
+        })
+    }
+
+    /// Fills in what is missing and refuses what the driver cannot carry, before anything is sent.
+    fn prepare(&self, mut message: Message) -> Result<Publication> {
+        let deduplicate = message.id.is_some();
+        if self.exchange.is_empty() {
+            message.routing_key.clone_from(&self.queue);
+        }
+        if message.routing_key.len() > 255 {
+            return Err(Error::bad_input(format!(
+                "the routing key has {} bytes, more than the 255 that brokers carry; give a shorter one with -r",
+                message.routing_key.len()
+            )));
+        }
+        message.ttl = message.ttl.or(self.ttl);
+        for (wanted, can, what) in [
+            (message.delay.is_some(), self.capabilities.delay, "a delay"),
+            (message.ttl.is_some(), self.capabilities.ttl, "a ttl"),
+            (message.priority.is_some(), self.capabilities.priority, "a priority"),
+        ] {
+            if wanted && !can {
+                return Err(Error::unsupported(format!(
+                    "the {} driver cannot send a message with {what}; `qctl managedriver list` shows which can",
+                    self.connection.driver()
+                )));
+            }
+        }
+        if message.body.len() as u64 > self.capabilities.max_body {
+            return Err(Error::bad_input(format!(
+                "the body has {} bytes, more than the {} that this connection carries; send a reference to the data instead",
+                message.body.len(),
+                self.capabilities.max_body
+            )));
+        }
+        message.id.get_or_insert_with(|| self.ids.next());
+        message.timestamp.get_or_insert_with(wall_clock);
+        Ok(Publication {
+            exchange: Arc::clone(&self.exchange),
+            message,
+            deduplicate,
+        })
+    }
+}
+
+fn wall_clock() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as i64)
+}
+
+/// A request whose reply is awaited.
+pub struct Pending {
+    connection: Arc<dyn Connection>,
+    replies: Box<dyn Subscription>,
+    id: String,
+    correlation_id: Option<String>,
+}
+
 impl Pending {
     /// The request's message id.
     pub fn id(&self) -> &str {
-        todo!()
+        &self.id
     }
+
     /// Waits for the reply. Cancel-safe.
     pub async fn reply(&mut self) -> Result<Message> {
-        todo!()
+        loop {
+            for delivery in self.replies.next().await? {
+                let ours = delivery.message.correlation_id == self.correlation_id;
+                self.replies.settler().settle(delivery.ticket, Settlement::Ack).await?;
+                if ours {
+                    return Ok(delivery.message);
+                }
+            }
+        }
     }
-    /// Takes the request back if it was not started; `false`: it was.
+
+    /// Takes the request back if no handler has begun it; `false`: one has.
     pub async fn withdraw(&self) -> Result<bool> {
-        todo!()
+        self.connection.withdraw(&self.id).await
     }
 }

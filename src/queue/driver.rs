@@ -94,6 +94,8 @@ pub struct Publication {
     pub exchange: Arc<str>,
     /// The message; its routing key, id and timestamp are set.
     pub message: Message,
+    /// The sender chose the id: the same id again within the driver's window is the same message.
+    pub deduplicate: bool,
 }
 
 /// Which messages of a batch were not taken. All others were.
@@ -198,6 +200,12 @@ pub trait Connection: Send + Sync {
     /// Makes a queue that belongs to this connection and goes with it; returns its name, fit for `reply_to`.
     async fn temporary_queue(&self) -> Result<String> {
         Err(self.denied("a temporary queue"))
+    }
+    /// Whether `reply_to` names a queue that only its owner can read, so that a reply there tells nobody else anything and
+    /// fills no queue of anybody else.
+    fn is_reply_queue(&self, reply_to: &str) -> bool {
+        let _ = reply_to;
+        false
     }
     /// Takes back a message that was not started yet; `false` if it was, or is gone.
     async fn withdraw(&self, id: &str) -> Result<bool> {

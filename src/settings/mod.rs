@@ -82,6 +82,10 @@ impl Settings {
     pub fn error(&self, key: &str, message: impl std::fmt::Display) -> Error {
         todo!()
     }
+    /// The folder of the file it is in, for relative paths.
+    pub fn folder(&self) -> std::path::PathBuf {
+        todo!()
+    }
     /// The path of this map, such as `connections.rabbit`.
     pub fn path(&self) -> String {
         todo!()

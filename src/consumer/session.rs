@@ -1,0 +1,498 @@
+//! One connection's worth of consuming: take, handle, settle, until a limit, a stop or a lost connection.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::handler::{Call, Failure, Handler, Outcome};
+use super::limits::Watchman;
+use super::policy::{Counts, decide, decide_before};
+use super::reply::{Reply, answer};
+use super::{ConsumerSettings, EndReason, Ended, Stop};
+use crate::error::{Error, ErrorKind, Result};
+use crate::queue::message::header;
+use crate::queue::{Connection, Delivery, Settle, Settlement, Subscription, Ticket};
+
+/// How long nothing is taken after the machine was found short of something.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long an empty queue is given before `until_empty` asks for its figures.
+const SETTLE_DOWN: Duration = Duration::from_millis(5);
+
+type Running = Pin<Box<dyn Future<Output = Finished> + Send>>;
+type Settling = Pin<Box<dyn Future<Output = Settled> + Send>>;
+
+/// A delivery whose handler has ended.
+struct Finished {
+    ticket: Ticket,
+    facts: Facts,
+    outcome: Outcome,
+    took: Duration,
+}
+
+/// What the log and the reply need to know of a delivery.
+struct Facts {
+    id: String,
+    counts: Counts,
+    reply: Option<Reply>,
+    alone: bool,
+}
+
+/// A delivery whose settlement has been answered.
+struct Settled {
+    facts: Facts,
+    settlement: Settlement,
+    report: Option<(Outcome, Duration)>,
+    result: Result<()>,
+}
+
+/// Progress that outlives a lost connection.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    pub(super) ended: Ended,
+    /// A connection stood at least once.
+    pub(super) connected: bool,
+    /// Messages begun so far, for the message limit.
+    begun: u64,
+    failures_in_a_row: u64,
+}
+
+/// Whether the consumer is over, or only its connection.
+pub(super) enum After {
+    /// The consumer ends.
+    End(EndReason),
+    /// The connection is to be made anew.
+    Reconnect(Error),
+}
+
+pub(super) struct Session<'a> {
+    pub(super) connection: Arc<dyn Connection>,
+    pub(super) settings: &'a ConsumerSettings,
+    pub(super) handler: Arc<dyn Handler>,
+    pub(super) stop: &'a Stop,
+    pub(super) watchman: &'a mut Watchman,
+    pub(super) progress: &'a mut Progress,
+    pub(super) slots: usize,
+}
+
+struct Loop {
+    waiting: VecDeque<Delivery>,
+    running: FuturesUnordered<Running>,
+    settling: FuturesUnordered<Settling>,
+    settler: Arc<dyn Settle>,
+    cancel: CancellationToken,
+    ending: Option<EndReason>,
+    fault: Option<Error>,
+    lost: Option<Error>,
+    /// Nothing more will come from the subscription.
+    dry: bool,
+    paused_until: Option<Instant>,
+    grace_until: Option<Instant>,
+    forced: bool,
+    /// A suspect is being handled: nothing is begun beside it.
+    alone: bool,
+}
+
+impl Session<'_> {
+    /// Consumes until something ends it; everything taken is settled or given back by then.
+    pub(super) async fn run(mut self, mut subscription: Box<dyn Subscription>) -> Result<After> {
+        let mut this = Loop {
+            waiting: VecDeque::new(),
+            running: FuturesUnordered::new(),
+            settling: FuturesUnordered::new(),
+            settler: subscription.settler(),
+            cancel: CancellationToken::new(),
+            ending: None,
+            fault: None,
+            lost: None,
+            dry: false,
+            paused_until: None,
+            grace_until: None,
+            forced: false,
+            alone: false,
+        };
+        loop {
+            self.begin(&mut this);
+            self.collect(&mut this);
+            if this.ending.is_none() {
+                self.check_limits(&mut this).await;
+            }
+            if this.ending.is_some() || this.fault.is_some() {
+                self.drain(&mut this, &mut *subscription).await;
+            }
+            if this.is_over() {
+                break;
+            }
+            self.step(&mut this, &mut subscription).await;
+        }
+        let closed = subscription.close().await;
+        if let Some(error) = this.fault {
+            return Err(error);
+        }
+        if let Some(reason) = this.ending {
+            if let Err(error) = closed {
+                tracing::warn!(%error, "the subscription did not close cleanly; what was held comes back by itself");
+            }
+            return Ok(After::End(reason));
+        }
+        Ok(After::Reconnect(
+            this.lost
+                .unwrap_or_else(|| Error::unavailable("the subscription ended")),
+        ))
+    }
+
+    /// Begins what fits.
+    fn begin(&mut self, this: &mut Loop) {
+        if this.paused_until.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
+        this.paused_until = None;
+        let limit = self.settings.limits.messages.unwrap_or(u64::MAX);
+        while this.ending.is_none()
+            && this.fault.is_none()
+            && this.lost.is_none()
+            && this.running.len() < self.slots
+            && !(this.alone && !this.running.is_empty())
+            && self.progress.begun < limit
+        {
+            let Some(delivery) = this.waiting.pop_front() else {
+                break;
+            };
+            self.progress.begun += 1;
+            self.watchman.message();
+            this.alone = delivery.alone;
+            self.take(this, delivery);
+        }
+        if self.progress.begun >= limit && this.ending.is_none() {
+            this.ending = Some(EndReason::Limit(format!("messages {limit}")));
+        }
+    }
+
+    /// Hands a delivery to the handler, unless its counts say that it must not be handled again.
+    fn take(&self, this: &mut Loop, delivery: Delivery) {
+        let message = &delivery.message;
+        let counts = Counts {
+            attempt: delivery.attempt,
+            deliveries: delivery.deliveries,
+            allowed: message
+                .headers
+                .get(header::MAX_ATTEMPTS)
+                .and_then(|value| value.as_int())
+                .and_then(|value| u32::try_from(value).ok()),
+        };
+        let facts = Facts {
+            id: message.id.clone().unwrap_or_default(),
+            counts,
+            reply: Reply::wanted(message, &*self.connection, &self.settings.replies_allow),
+            alone: delivery.alone,
+        };
+        if delivery.redelivered {
+            tracing::info!(queue = %delivery.queue, id = %facts.id, attempt = delivery.attempt + 1, deliveries = delivery.deliveries,
+                alone = delivery.alone, "handed out again");
+        }
+        if let Some(settlement) = decide_before(counts, &self.settings.retry) {
+            self.settle(this, delivery.ticket, facts, settlement, None);
+            return;
+        }
+        let call = Call {
+            reply_wanted: facts.reply.is_some(),
+            message: delivery.message,
+            queue: delivery.queue,
+            exchange: delivery.exchange,
+            attempt: delivery.attempt,
+            deliveries: delivery.deliveries,
+            cancel: this.cancel.clone(),
+        };
+        let handler = Arc::clone(&self.handler);
+        let ticket = delivery.ticket;
+        let settler = Arc::clone(&this.settler);
+        this.running.push(Box::pin(async move {
+            let begun = Instant::now();
+            // Beyond the slots a delivery counts only when it is begun; within them this is free.
+            let outcome = match settler.start(&ticket).await {
+                Err(_) => Outcome::Cancelled,
+                Ok(()) => match AssertUnwindSafe(handler.handle(call)).catch_unwind().await {
+                    Ok(outcome) => outcome,
+                    Err(panic) => Outcome::Retry(Failure {
+                        reason: format!("the handler panicked: {}", panic_text(&*panic)),
+                        ..Failure::default()
+                    }),
+                },
+            };
+            Finished {
+                ticket,
+                facts,
+                outcome,
+                took: begun.elapsed(),
+            }
+        }));
+    }
+
+    /// Takes in every handler and every settlement that has ended, without waiting.
+    fn collect(&mut self, this: &mut Loop) {
+        while let Some(Some(finished)) = this.running.next().now_or_never() {
+            self.finished(this, finished);
+        }
+        while let Some(Some(settled)) = this.settling.next().now_or_never() {
+            self.settled(this, settled);
+        }
+    }
+
+    fn finished(&mut self, this: &mut Loop, finished: Finished) {
+        let Finished {
+            ticket,
+            facts,
+            outcome,
+            took,
+        } = finished;
+        if facts.alone {
+            this.alone = false;
+        }
+        match &outcome {
+            Outcome::WorkerFault(reason) => {
+                this.fault.get_or_insert_with(|| Error::worker_fault(reason.clone()));
+            }
+            Outcome::Pause(reason) => {
+                tracing::warn!(%reason, "the machine is short of something; nothing is taken for a second");
+                this.paused_until = Some(Instant::now() + PAUSE);
+            }
+            _ => {}
+        }
+        if matches!(
+            outcome,
+            Outcome::WorkerFault(_) | Outcome::Pause(_) | Outcome::Cancelled
+        ) {
+            self.progress.begun = self.progress.begun.saturating_sub(1);
+        }
+        let settlement = decide(&outcome, facts.counts, &self.settings.retry, fastrand::f64());
+        self.settle(this, ticket, facts, settlement, Some((outcome, took)));
+    }
+
+    fn settle(
+        &self,
+        this: &mut Loop,
+        ticket: Ticket,
+        facts: Facts,
+        settlement: Settlement,
+        report: Option<(Outcome, Duration)>,
+    ) {
+        let settler = Arc::clone(&this.settler);
+        this.settling.push(Box::pin(async move {
+            let result = settler.settle(ticket, settlement.clone()).await;
+            Settled {
+                facts,
+                settlement,
+                report,
+                result,
+            }
+        }));
+    }
+
+    fn settled(&mut self, this: &mut Loop, settled: Settled) {
+        let Settled {
+            facts,
+            settlement,
+            report,
+            result,
+        } = settled;
+        let (outcome, took) = report.map_or((None, Duration::ZERO), |(outcome, took)| (Some(outcome), took));
+        let reason = match &outcome {
+            Some(Outcome::Retry(failure) | Outcome::Reject(failure)) => failure.reason.as_str(),
+            _ => "",
+        };
+        let (id, took_ms, attempt) = (&facts.id, took.as_millis() as u64, facts.counts.attempt + 1);
+        let consumer = &self.settings.name;
+        if let Err(error) = result {
+            tracing::warn!(%consumer, %id, attempt, %error, "not settled; the message comes back");
+            if error.kind() != ErrorKind::DeliveryLost {
+                this.lost.get_or_insert(error);
+            }
+            return;
+        }
+        match &settlement {
+            Settlement::Ack => {
+                tracing::info!(%consumer, %id, attempt, took_ms, "done");
+                self.progress.ended.done += 1;
+                self.progress.failures_in_a_row = 0;
+            }
+            Settlement::Retry { after } => {
+                tracing::warn!(%consumer, %id, attempt, took_ms, %reason, retry_ms = after.as_millis() as u64, "failed, to be tried again");
+            }
+            Settlement::Reject(dead) => {
+                tracing::error!(%consumer, %id, attempt, took_ms, reason = %dead.reason, "failed for good, dead-lettered");
+            }
+            Settlement::Release { .. } => {
+                tracing::info!(%consumer, %id, "given back untouched");
+                return;
+            }
+        }
+        if settlement != Settlement::Ack {
+            self.progress.ended.failed += 1;
+            self.progress.failures_in_a_row += 1;
+            let limit = self.settings.limits.failures.unwrap_or(u64::MAX);
+            if self.progress.failures_in_a_row >= limit && this.ending.is_none() {
+                this.ending = Some(EndReason::Failures(limit));
+            }
+        }
+        if let Some(reply) = facts.reply
+            && !matches!(settlement, Settlement::Retry { .. })
+        {
+            let connection = Arc::clone(&self.connection);
+            // A reply that cannot be sent changes nothing about the settlement.
+            this.settling.push(Box::pin(async move {
+                answer(&*connection, &reply, &settlement, outcome.as_ref()).await;
+                Settled {
+                    facts: Facts { reply: None, ..facts },
+                    settlement: Settlement::Release { uncounted: true },
+                    report: None,
+                    result: Ok(()),
+                }
+            }));
+        }
+    }
+
+    async fn check_limits(&mut self, this: &mut Loop) {
+        let idle = this.running.is_empty() && this.settling.is_empty() && this.waiting.is_empty();
+        if let Some(reached) = self.watchman.reached(idle) {
+            this.ending = Some(EndReason::Limit(reached));
+            return;
+        }
+        if self.settings.limits.until_empty && idle && self.watchman.idle_for() >= SETTLE_DOWN {
+            match self.connection.info(&self.settings.queue).await {
+                Ok(info) if info.ready == 0 => this.ending = Some(EndReason::Limit("until-empty".to_owned())),
+                Ok(info) if info.paused => {
+                    this.ending = Some(EndReason::Limit(format!(
+                        "until-empty: {} is paused, {} left",
+                        info.name, info.ready
+                    )));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    this.lost.get_or_insert(error);
+                }
+            }
+        }
+    }
+
+    /// Takes nothing new, gives back what was not begun, and bounds how long the rest may take.
+    async fn drain(&mut self, this: &mut Loop, subscription: &mut dyn Subscription) {
+        if !this.dry {
+            if let Err(error) = subscription.stop().await {
+                this.lost.get_or_insert(error);
+            }
+            while let Ok(more) = subscription.next().await {
+                if more.is_empty() {
+                    break;
+                }
+                this.waiting.extend(more);
+            }
+            this.dry = true;
+            this.grace_until = self.settings.stop_grace.map(|grace| Instant::now() + grace);
+        }
+        for delivery in std::mem::take(&mut this.waiting) {
+            let facts = Facts {
+                id: delivery.message.id.unwrap_or_default(),
+                counts: Counts {
+                    attempt: delivery.attempt,
+                    ..Counts::default()
+                },
+                reply: None,
+                alone: false,
+            };
+            self.settle(
+                this,
+                delivery.ticket,
+                facts,
+                Settlement::Release { uncounted: true },
+                None,
+            );
+        }
+    }
+
+    /// Waits for the next thing to happen.
+    async fn step(&mut self, this: &mut Loop, subscription: &mut Box<dyn Subscription>) {
+        let now = Instant::now();
+        let paused = this.paused_until.is_some_and(|until| now < until);
+        let taking = !this.dry
+            && this.lost.is_none()
+            && !paused
+            && !this.alone
+            && this.waiting.is_empty()
+            && this.running.len() < self.slots;
+        let mut wake = self.watchman.next_look();
+        for moment in [this.paused_until, this.grace_until.filter(|_| !this.forced)]
+            .into_iter()
+            .flatten()
+        {
+            wake = Some(wake.map_or(moment, |wake| wake.min(moment)));
+        }
+        if self.settings.limits.until_empty && this.ending.is_none() {
+            let soon = now + SETTLE_DOWN;
+            wake = Some(wake.map_or(soon, |wake| wake.min(soon)));
+        }
+        tokio::select! {
+            biased;
+            () = self.stop.now.cancelled(), if !this.forced => {
+                tracing::warn!(running = this.running.len(), "stopping now; what runs is ended and given back");
+                this.force();
+                this.ending = Some(EndReason::Interrupted);
+            }
+            () = self.stop.drain.cancelled(), if this.ending.is_none() => {
+                tracing::info!(running = this.running.len(), "stopping; nothing new is taken, what runs is finished");
+                this.ending = Some(EndReason::Stopped);
+            }
+            Some(finished) = this.running.next(), if !this.running.is_empty() => self.finished(this, finished),
+            Some(settled) = this.settling.next(), if !this.settling.is_empty() => self.settled(this, settled),
+            taken = subscription.next(), if taking => match taken {
+                Ok(deliveries) => this.waiting.extend(deliveries),
+                Err(error) => {
+                    // Deliveries that are lost to us may run elsewhere in a moment: nothing of them may go on here.
+                    this.cancel.cancel();
+                    this.waiting.clear();
+                    this.dry = true;
+                    this.lost = Some(error);
+                }
+            },
+            () = sleep_until(wake) => {
+                if this.grace_until.is_some_and(|until| until <= Instant::now()) && !this.forced {
+                    tracing::warn!(running = this.running.len(), "the stop's grace is over; what runs is ended and given back");
+                    this.force();
+                }
+            }
+        }
+    }
+}
+
+impl Loop {
+    fn is_over(&self) -> bool {
+        let done = self.running.is_empty() && self.settling.is_empty() && self.waiting.is_empty();
+        (self.dry && done) || (self.lost.is_some() && done)
+    }
+
+    fn force(&mut self) {
+        self.forced = true;
+        self.cancel.cancel();
+    }
+}
+
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text")
+}

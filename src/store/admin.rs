@@ -1,0 +1,490 @@
+//! What operators do to queues by hand.
+
+use std::sync::Arc;
+
+use rusqlite::{OptionalExtension, Row, params_from_iter};
+
+use super::Store;
+use super::claim::{expire, read_body, unref};
+use super::owners::is_dead;
+use super::publish::{decode_headers, encode_headers, waiting};
+use super::topology::QueueRow;
+use super::writer::Tx;
+use crate::error::{Error, Result};
+use crate::queue::message::header;
+use crate::queue::{ConsumerInfo, Message, Peek, PeekState, Peeked, QueueInfo, Selection};
+
+/// Fewer free bytes than this on the store's disk are worth a warning.
+const LOW_DISK: u64 = 64 << 20;
+
+/// The figures of one queue.
+pub(crate) fn info(store: &Store, name: &str) -> Result<QueueInfo> {
+    let (mut info, owners) = store.read(|tx| {
+        let queue = tx.expect_queue(name)?;
+        Ok((figures(tx, &queue)?, owners_of(tx, &queue)?))
+    })?;
+    let mut holders = 0;
+    for (token, consumer) in owners {
+        let dead = is_dead(store, &token);
+        if dead && consumer.held > 0 {
+            info.blocked_by.push(format!(
+                "{} message(s) are held by a dead consumer ({}); the next consumer to start gives them back",
+                consumer.held,
+                consumer.label.as_deref().unwrap_or("no label")
+            ));
+        }
+        if !dead {
+            holders += 1;
+            info.consumer_list.push(consumer);
+        }
+    }
+    info.consumers = Some(holders);
+    if let Ok(disk) = rustix::fs::statvfs(&store.files().database)
+        && disk.f_bavail * disk.f_frsize < LOW_DISK
+    {
+        info.blocked_by.push(format!(
+            "the disk of {} has only {} kB free",
+            store.files().database.display(),
+            disk.f_bavail * disk.f_frsize / 1024
+        ));
+    }
+    Ok(info)
+}
+
+fn figures(tx: &mut Tx<'_>, queue: &QueueRow) -> Result<QueueInfo> {
+    let dead = match queue
+        .dead_letter
+        .as_deref()
+        .map(|dead| tx.queue(dead))
+        .transpose()?
+        .flatten()
+    {
+        Some(dead) => Some(waiting(tx, dead.id, false)?.0),
+        None => None,
+    };
+    let one = |statement: &str| -> Result<Option<i64>> {
+        tx.sql(
+            tx.connection
+                .prepare_cached(statement)
+                .and_then(|mut statement| statement.query_row([queue.id], |row| row.get(0)).optional())
+                .map(Option::flatten),
+        )
+    };
+    let (all, bytes) = waiting(tx, queue.id, true)?;
+    let delayed = one("SELECT count(*) FROM message WHERE queue = ?1 AND state = 1 AND due > 0")?.unwrap_or(0) as u64;
+    let mut oldest = None;
+    for rank in -i64::from(queue.max_priority.unwrap_or(0))..=0 {
+        let first: Option<i64> = tx.sql(
+            tx.connection
+                .prepare_cached(
+                    "SELECT published FROM message WHERE queue = ?1 AND state = 0 AND rank = ?2 ORDER BY id LIMIT 1",
+                )
+                .and_then(|mut statement| statement.query_row((queue.id, rank), |row| row.get(0)).optional()),
+        )?;
+        oldest = [oldest, first].into_iter().flatten().min();
+    }
+    let (paused, expired, rejected): (bool, i64, i64) = tx.sql(tx.connection.query_row(
+        "SELECT paused, expired, rejected FROM queue WHERE id = ?1",
+        [queue.id],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    ))?;
+    let held = one("SELECT count(*) FROM message INDEXED BY message_held WHERE queue = ?1 AND state >= 2")?.unwrap_or(0)
+        as u64;
+    let next_due = one("SELECT min(due) FROM message WHERE queue = ?1 AND state = 1")?;
+    let mut properties = Vec::new();
+    let mut property = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            properties.push((name.to_owned(), value));
+        }
+    };
+    property("max_priority", queue.max_priority.map(|value| value.to_string()));
+    property("ttl", queue.ttl.map(|value| format!("{value} ms")));
+    property("max_length", queue.max_length.map(|value| value.to_string()));
+    property("max_bytes", queue.max_bytes.map(|value| value.to_string()));
+    for (exchange, key) in bindings(tx, queue.id)? {
+        property("binding", Some(format!("{exchange} {key}")));
+    }
+    Ok(QueueInfo {
+        name: queue.name.clone(),
+        ready: all - delayed,
+        delayed: Some(delayed),
+        held: Some(held),
+        dead,
+        oldest_seconds: oldest.map(|published| (tx.now - published).max(0) as f64 / 1000.0),
+        bytes: Some(bytes),
+        next_due: next_due.map(|due| tx.clock.to_wall(due)),
+        paused,
+        dead_letter: queue.dead_letter.clone(),
+        properties,
+        counters: vec![
+            ("expired".to_owned(), expired as u64),
+            ("rejected".to_owned(), rejected as u64),
+        ],
+        ..QueueInfo::default()
+    })
+}
+
+fn bindings(tx: &Tx<'_>, queue: i64) -> Result<Vec<(String, String)>> {
+    tx.sql(
+        tx.connection
+            .prepare_cached(
+                "SELECT exchange.name, binding.routing_key FROM binding JOIN exchange ON exchange.id = binding.exchange
+                 WHERE binding.queue = ?1 ORDER BY 1, 2",
+            )
+            .and_then(|mut statement| {
+                statement
+                    .query_map([queue], |row| Ok((row.get(0)?, row.get(1)?)))?
+                    .collect()
+            }),
+    )
+}
+
+/// Owners that consume this queue, with what they hold of it.
+fn owners_of(tx: &Tx<'_>, queue: &QueueRow) -> Result<Vec<(String, ConsumerInfo)>> {
+    tx.sql(
+        tx.connection
+            .prepare_cached(
+                "SELECT token, pid, host, label, since,
+                        (SELECT count(*) FROM message WHERE owner = owner.id AND queue = ?1 AND state >= 2),
+                        (SELECT min(held_since) FROM message WHERE owner = owner.id AND queue = ?1 AND state >= 2)
+                 FROM owner WHERE queue = ?1 ORDER BY id",
+            )
+            .and_then(|mut statement| {
+                statement
+                    .query_map([queue.id], |row| {
+                        Ok((
+                            row.get(0)?,
+                            ConsumerInfo {
+                                pid: row.get(1)?,
+                                host: row.get(2)?,
+                                label: row.get(3)?,
+                                since: Some(tx.clock.to_wall(row.get(4)?)),
+                                held: row.get::<_, i64>(5)? as u64,
+                                held_seconds: row
+                                    .get::<_, Option<i64>>(6)?
+                                    .map(|since| (tx.now - since).max(0) as f64 / 1000.0),
+                            },
+                        ))
+                    })?
+                    .collect()
+            }),
+    )
+}
+
+const PEEK_COLUMNS: &str =
+    "message.id, state, due, attempt, deliveries, exchange, routing_key, message_id, content_type,
+    correlation_id, reply_to, priority, timestamp, headers, body_ref, body, owner, held_since";
+
+/// Looks at messages of a queue; changes nothing.
+pub(crate) fn peek(tx: &mut Tx<'_>, name: &str, peek: &Peek) -> Result<Vec<Peeked>> {
+    let queue = tx.expect_queue(name)?;
+    let states: &[(PeekState, &str)] = &[
+        (PeekState::Ready, "state = 0 ORDER BY rank, id"),
+        (PeekState::Delayed, "state = 1 ORDER BY due"),
+        (PeekState::Held, "state >= 2 ORDER BY id"),
+    ];
+    let mut found = Vec::new();
+    for (state, condition) in states {
+        if peek.state.is_some_and(|wanted| wanted != *state) || found.len() >= peek.limit {
+            continue;
+        }
+        let by_id = if peek.id.is_some() {
+            "message_id = ?3 AND "
+        } else {
+            "?3 IS NULL AND "
+        };
+        let statement = format!("SELECT {PEEK_COLUMNS} FROM message WHERE queue = ?1 AND {by_id}{condition} LIMIT ?2");
+        let rows: Vec<(Peeked, Option<String>, Option<i64>, Option<i64>)> =
+            tx.sql(tx.connection.prepare_cached(&statement).and_then(|mut statement| {
+                statement
+                    .query_map((queue.id, (peek.limit - found.len()) as i64, &peek.id), |row| {
+                        peeked(row, *state, tx)
+                    })?
+                    .collect()
+            }))?;
+        for (mut peeked, headers, body_ref, owner) in rows {
+            peeked.message.headers = decode_headers(headers.as_deref())?;
+            if let Some(body_ref) = body_ref {
+                peeked.message.body = read_body(tx, body_ref)?;
+            }
+            if let (Some(owner), Some(holder)) = (owner, &mut peeked.holder) {
+                let known = tx.sql(
+                    tx.connection
+                        .query_row(
+                            "SELECT pid, host, label, since FROM owner WHERE id = ?1",
+                            [owner],
+                            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, i64>(3)?)),
+                        )
+                        .optional(),
+                )?;
+                if let Some((pid, host, label, since)) = known {
+                    (holder.pid, holder.host, holder.label, holder.since) =
+                        (pid, host, label, Some(tx.clock.to_wall(since)));
+                }
+            }
+            found.push(peeked);
+        }
+    }
+    Ok(found)
+}
+
+type PeekedRow = (Peeked, Option<String>, Option<i64>, Option<i64>);
+
+fn peeked(row: &Row<'_>, state: PeekState, tx: &Tx<'_>) -> rusqlite::Result<PeekedRow> {
+    let owner: Option<i64> = row.get(16)?;
+    let held_since: Option<i64> = row.get(17)?;
+    Ok((
+        Peeked {
+            message: Message {
+                body: row.get::<_, Option<Vec<u8>>>(15)?.unwrap_or_default(),
+                content_type: row.get(8)?,
+                routing_key: row.get::<_, Option<String>>(6)?.unwrap_or_default(),
+                id: row.get(7)?,
+                correlation_id: row.get(9)?,
+                reply_to: row.get(10)?,
+                priority: row.get(11)?,
+                timestamp: row.get(12)?,
+                ..Message::default()
+            },
+            exchange: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
+            state,
+            attempt: row.get(3)?,
+            deliveries: row.get(4)?,
+            due: row.get::<_, Option<i64>>(2)?.map(|due| tx.clock.to_wall(due)),
+            holder: owner.map(|_| ConsumerInfo {
+                held: 1,
+                held_seconds: held_since.map(|since| (tx.now - since).max(0) as f64 / 1000.0),
+                ..ConsumerInfo::default()
+            }),
+        },
+        row.get(13)?,
+        row.get(14)?,
+        owner,
+    ))
+}
+
+/// Removes up to `limit` ready or delayed messages; returns how many.
+pub(crate) fn purge_some(tx: &mut Tx<'_>, queue: &QueueRow, limit: i64) -> Result<u64> {
+    let mut removed = 0;
+    for state in [0, 1] {
+        removed += remove(
+            tx,
+            &format!(
+                "DELETE FROM message WHERE id IN (SELECT id FROM message WHERE queue = ?1 AND state = {state} LIMIT ?2) RETURNING body_ref"
+            ),
+            &[queue.id, limit - removed as i64],
+        )?;
+    }
+    Ok(removed)
+}
+
+/// Runs a `DELETE … RETURNING body_ref` and lets go of the bodies.
+fn remove(tx: &mut Tx<'_>, statement: &str, parameters: &[i64]) -> Result<u64> {
+    let bodies: Vec<Option<i64>> = tx.sql(tx.connection.prepare_cached(statement).and_then(|mut statement| {
+        statement
+            .query_map(params_from_iter(parameters), |row| row.get(0))?
+            .collect()
+    }))?;
+    let removed = bodies.len() as u64;
+    for body in bodies.into_iter().flatten() {
+        unref(tx, Some(body))?;
+    }
+    Ok(removed)
+}
+
+/// Dead letters from before `time`, at most `limit`.
+pub(crate) fn remove_dead_before(tx: &mut Tx<'_>, time: i64, limit: i64) -> Result<u64> {
+    remove(
+        tx,
+        "DELETE FROM message WHERE id IN (SELECT id FROM message WHERE dead_at < ?1 AND state < 2 LIMIT ?2) RETURNING body_ref",
+        &[time, limit],
+    )
+}
+
+/// Deletes a queue with all its messages and bindings; returns how many messages.
+pub(crate) fn delete_queue(tx: &mut Tx<'_>, queue: i64) -> Result<u64> {
+    let mut removed = 0;
+    for condition in ["state = 0", "state = 1", "state >= 2"] {
+        removed += remove(
+            tx,
+            &format!("DELETE FROM message WHERE queue = ?1 AND {condition} RETURNING body_ref"),
+            &[queue],
+        )?;
+    }
+    tx.execute("DELETE FROM binding WHERE queue = ?1", [queue])?;
+    tx.execute("DELETE FROM queue WHERE id = ?1", [queue])?;
+    tx.rung.insert(queue);
+    tx.changed()?;
+    Ok(removed)
+}
+
+/// Deletes a queue by name; refused while messages are held unless `force`.
+pub(crate) fn delete(tx: &mut Tx<'_>, name: &str, force: bool) -> Result<u64> {
+    let queue = tx.expect_queue(name)?;
+    let held: i64 = tx.sql(tx.connection.query_row(
+        "SELECT count(*) FROM message INDEXED BY message_held WHERE queue = ?1 AND state >= 2",
+        [queue.id],
+        |row| row.get(0),
+    ))?;
+    if held > 0 && !force {
+        return Err(Error::temporary(format!(
+            "queue `{name}` has {held} message(s) in consumers' hands; stop its consumers, or use --force to delete them too"
+        )));
+    }
+    delete_queue(tx, queue.id)
+}
+
+/// Pauses or resumes a queue.
+pub(crate) fn set_paused(tx: &mut Tx<'_>, name: &str, paused: bool) -> Result<()> {
+    let queue = tx.expect_queue(name)?;
+    tx.execute("UPDATE queue SET paused = ?2 WHERE id = ?1", (queue.id, paused))?;
+    tx.rung.insert(queue.id);
+    tx.changed()
+}
+
+/// Removes one message that nobody holds.
+pub(crate) fn drop_message(tx: &mut Tx<'_>, name: &str, id: &str) -> Result<bool> {
+    let queue = tx.expect_queue(name)?;
+    let body: Option<Option<i64>> = tx.sql(
+        tx.connection
+            .query_row(
+                "DELETE FROM message WHERE id = (SELECT id FROM message WHERE queue = ?1 AND message_id = ?2 AND state < 2 LIMIT 1)
+                 RETURNING body_ref",
+                (queue.id, id),
+                |row| row.get(0),
+            )
+            .optional(),
+    )?;
+    unref(tx, body.flatten())?;
+    Ok(body.is_some())
+}
+
+/// Makes one delayed message ready.
+pub(crate) fn release_message(tx: &mut Tx<'_>, name: &str, id: &str) -> Result<bool> {
+    let queue = tx.expect_queue(name)?;
+    let changed = tx.execute(
+        "UPDATE message SET state = 0, due = NULL
+         WHERE id = (SELECT id FROM message WHERE queue = ?1 AND message_id = ?2 AND state = 1 LIMIT 1)",
+        (queue.id, id),
+    )?;
+    tx.rung.insert(queue.id);
+    Ok(changed == 1)
+}
+
+/// Takes back a message that no handler has begun.
+pub(crate) fn withdraw(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
+    Ok(remove_by_message_id(tx, id)? > 0)
+}
+
+fn remove_by_message_id(tx: &mut Tx<'_>, id: &str) -> Result<u64> {
+    let bodies: Vec<Option<i64>> = tx.sql(
+        tx.connection
+            .prepare_cached("DELETE FROM message WHERE message_id = ?1 AND state < 3 RETURNING body_ref")
+            .and_then(|mut statement| statement.query_map([id], |row| row.get(0))?.collect()),
+    )?;
+    let removed = bodies.len() as u64;
+    for body in bodies.into_iter().flatten() {
+        unref(tx, Some(body))?;
+    }
+    Ok(removed)
+}
+
+/// Where the dead letters of a queue are: its dead-letter queue or, for one that holds dead letters, itself.
+fn dead_letters_of(tx: &mut Tx<'_>, name: &str) -> Result<(Arc<QueueRow>, Option<String>)> {
+    let queue = tx.expect_queue(name)?;
+    match queue.dead_letter.clone() {
+        Some(dead) => Ok((tx.expect_queue(&dead)?, Some(name.to_owned()))),
+        None => Ok((queue, None)),
+    }
+}
+
+/// The ids of the dead letters that `selection` means, oldest first.
+fn select_dead(tx: &mut Tx<'_>, name: &str, selection: &Selection, limit: u64) -> Result<Vec<i64>> {
+    let (dead, origin) = dead_letters_of(tx, name)?;
+    tx.sql(
+        tx.connection
+            .prepare_cached(
+                "SELECT id FROM message
+                 WHERE queue = ?1 AND state = 0 AND dead_at IS NOT NULL
+                   AND (?2 IS NULL OR coalesce(json_extract(headers, '$.\"x-qctl-dead-queue\".text'), ?2) = ?2)
+                   AND (?3 IS NULL OR message_id = ?3) AND (?4 IS NULL OR dead_at >= ?4) AND (?5 IS NULL OR dead_at < ?5)
+                   AND (?6 IS NULL
+                        OR instr(coalesce(body, (SELECT data FROM body WHERE body.id = body_ref)), CAST(?6 AS BLOB)) > 0
+                        OR instr(routing_key, ?6) > 0 OR instr(headers, ?6) > 0)
+                 ORDER BY id LIMIT ?7",
+            )
+            .and_then(|mut statement| {
+                statement
+                    .query_map(
+                        (
+                            dead.id,
+                            origin,
+                            &selection.id,
+                            selection.since.map(|time| tx.clock.from_wall(time)),
+                            selection.until.map(|time| tx.clock.from_wall(time)),
+                            &selection.matching,
+                            i64::try_from(limit).unwrap_or(i64::MAX),
+                        ),
+                        |row| row.get(0),
+                    )?
+                    .collect()
+            }),
+    )
+}
+
+/// How many dead letters `selection` means.
+pub(crate) fn count_dead(tx: &mut Tx<'_>, name: &str, selection: &Selection) -> Result<u64> {
+    Ok(select_dead(tx, name, selection, selection.limit.unwrap_or(u64::MAX))?.len() as u64)
+}
+
+/// Moves up to `limit` dead letters back to where they came from, as fresh messages. Returns how many were moved.
+pub(crate) fn redrive_some(tx: &mut Tx<'_>, name: &str, selection: &Selection, limit: u64) -> Result<u64> {
+    let (dead, origin) = dead_letters_of(tx, name)?;
+    let ids = select_dead(tx, name, selection, limit)?;
+    let mut moved = 0;
+    for id in ids {
+        let text: Option<String> = tx.sql(tx.connection.query_row(
+            "SELECT headers FROM message WHERE id = ?1",
+            [id],
+            |row| row.get(0),
+        ))?;
+        let mut headers = decode_headers(text.as_deref())?;
+        let from = headers
+            .get(header::DEAD_QUEUE)
+            .and_then(|value| value.as_text().map(str::to_owned));
+        let target = origin.clone().or(from).ok_or_else(|| {
+            Error::bad_input(format!(
+                "dead letters in `{}` do not say where they came from; name their queue instead",
+                dead.name
+            ))
+        })?;
+        let target = tx.expect_queue(&target)?;
+        for name in [
+            header::REASON,
+            header::DEAD_QUEUE,
+            header::DEAD_AT,
+            header::EXIT_CODE,
+            header::SIGNAL,
+            header::STDERR,
+            header::ATTEMPT,
+            header::EXPIRES_AT,
+        ] {
+            headers.remove(name);
+        }
+        let expires = target.ttl.map(|ttl| tx.now.saturating_add(ttl));
+        tx.execute(
+            "UPDATE message SET queue = ?2, state = 0, attempt = 0, deliveries = 0, suspect = 0, dead_at = NULL, published = ?3,
+                    expires = ?4, headers = ?5 WHERE id = ?1",
+            (id, target.id, tx.now, expires, encode_headers(&headers)?),
+        )?;
+        tx.rung.insert(target.id);
+        moved += 1;
+    }
+    Ok(moved)
+}
+
+/// Moves what has expired out of the way, so that counts are true.
+pub(crate) fn expire_now(tx: &mut Tx<'_>, name: &str) -> Result<()> {
+    let queue = tx.expect_queue(name)?;
+    expire(tx, &queue)
+}

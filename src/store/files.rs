@@ -1,0 +1,274 @@
+//! The files of a store: the database, and beside it owners, bells and locks.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::ErrorKind as IoKind;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Gid};
+
+use super::StoreOptions;
+use crate::error::{Error, Result};
+
+/// Paths of a store and the permissions all of them get.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    pub(crate) database: PathBuf,
+    pub(crate) wal: PathBuf,
+    pub(crate) owners: PathBuf,
+    pub(crate) bells: PathBuf,
+    pub(crate) locks: PathBuf,
+    mode: u32,
+    group: Option<u32>,
+}
+
+impl Files {
+    /// Finds the paths and creates what is missing; `create` is false for commands that must find a store.
+    pub(crate) fn prepare(options: &StoreOptions, create: bool) -> Result<Self> {
+        let database = absolute(&options.path)?;
+        let group = options.group.as_deref().map(group_id).transpose()?;
+        let files = Self {
+            wal: with_suffix(&database, "-wal"),
+            owners: with_suffix(&database, ".owners"),
+            bells: with_suffix(&database, ".bells"),
+            locks: with_suffix(&database, ".locks"),
+            database,
+            mode: options.mode,
+            group,
+        };
+        let folder = files.database.parent().unwrap_or(Path::new("/"));
+        if create {
+            let existed = folder.is_dir();
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o777)
+                .create(folder)
+                .map_err(|error| files.trouble("its folder cannot be made", error))?;
+            if !existed {
+                files.dress(folder, true)?;
+            }
+        }
+        refuse_network_file_system(folder)?;
+        files.create_database(create)?;
+        for side in [&files.owners, &files.bells, &files.locks] {
+            match DirBuilder::new().mode(0o700).create(side) {
+                Ok(()) => files.dress(side, true)?,
+                Err(error) if error.kind() == IoKind::AlreadyExists => {}
+                Err(error) => return Err(files.trouble(&format!("{} cannot be made", side.display()), error)),
+            }
+        }
+        Ok(files)
+    }
+
+    /// SQLite gives its -wal and -shm files the mode of the database, so the database must exist with the right one first.
+    fn create_database(&self, create: bool) -> Result<()> {
+        if !create {
+            return match fs::metadata(&self.database) {
+                Ok(_) => Ok(()),
+                Err(error) if error.kind() == IoKind::NotFound => Err(Error::not_found(format!(
+                    "there is no store at {}; the first message or consumer makes it",
+                    self.database.display()
+                ))),
+                Err(error) => Err(self.trouble("it cannot be read", error)),
+            };
+        }
+        if let Ok(found) = fs::metadata(&self.database) {
+            return if found.is_dir() {
+                Err(Error::config(format!(
+                    "store {} is a folder; the path must name a file in it",
+                    self.database.display()
+                )))
+            } else {
+                Ok(())
+            };
+        }
+        match OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&self.database)
+        {
+            Ok(_) => self.dress(&self.database, false),
+            Err(error) if error.kind() == IoKind::AlreadyExists => Ok(()),
+            Err(error) => Err(self.trouble("it cannot be created", error)),
+        }
+    }
+
+    /// Gives a file or folder the store's mode and group.
+    fn dress(&self, path: &Path, folder: bool) -> Result<()> {
+        // Who may read or write a folder must be able to enter it.
+        let mode = if folder {
+            self.mode | ((self.mode & 0o444) >> 2)
+        } else {
+            self.mode
+        };
+        fs::set_permissions(path, Permissions::from_mode(mode))
+            .map_err(|error| self.trouble("its mode cannot be set", error))?;
+        if let Some(group) = self.group {
+            rustix::fs::chown(path, None, Some(Gid::from_raw(group)))
+                .map_err(|error| self.trouble("its group cannot be set", error.into()))?;
+        }
+        Ok(())
+    }
+
+    /// Opens (and creates with the store's permissions) a side file.
+    pub(crate) fn open_side(&self, path: &Path) -> Result<File> {
+        let open = |new: bool| {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(new)
+                .mode(0o600)
+                .open(path)
+        };
+        match open(false) {
+            Ok(file) => Ok(file),
+            Err(error) if error.kind() == IoKind::NotFound => match open(true) {
+                Ok(file) => {
+                    self.dress(path, false)?;
+                    Ok(file)
+                }
+                Err(error) if error.kind() == IoKind::AlreadyExists => {
+                    open(false).map_err(|error| self.trouble(&path.display().to_string(), error))
+                }
+                Err(error) => Err(self.trouble(&path.display().to_string(), error)),
+            },
+            Err(error) => Err(self.trouble(&path.display().to_string(), error)),
+        }
+    }
+
+    fn trouble(&self, what: &str, error: std::io::Error) -> Error {
+        let message = format!("store {}: {what}", self.database.display());
+        match error.kind() {
+            IoKind::PermissionDenied | IoKind::ReadOnlyFilesystem => Error::not_allowed(format!(
+                "{message}; run as its owner, or set `mode:` and `group:` of the connection"
+            )),
+            IoKind::StorageFull => Error::temporary(format!("{message}; free some disk space")),
+            _ => Error::unavailable(message),
+        }
+        .because(error)
+    }
+}
+
+/// Holds a shared lock as long as this process has the store open, so that a migration knows of it.
+pub(crate) fn open_lock(files: &Files) -> Result<File> {
+    let lock = files.open_side(&files.locks.join("open"))?;
+    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).map_err(|_| {
+        Error::temporary(format!(
+            "store {} is being migrated or compacted by another process; try again when that is done",
+            files.database.display()
+        ))
+    })?;
+    Ok(lock)
+}
+
+/// The pids of the processes that hold a lock on this file, from `/proc/locks`; for display.
+pub(crate) fn lock_holders(lock: &File) -> Vec<u32> {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(inode) = lock.metadata().map(|metadata| metadata.ino()) else {
+        return Vec::new();
+    };
+    let suffix = format!(":{inode}");
+    let own = std::process::id();
+    let mut pids: Vec<u32> = fs::read_to_string("/proc/locks")
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let at = fields.iter().position(|field| field.ends_with(&suffix))?;
+            fields.get(at.checked_sub(1)?)?.parse().ok()
+        })
+        .filter(|pid| *pid != own)
+        .collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| {
+        Error::config(format!(
+            "store path {} cannot be resolved; write an absolute one",
+            path.display()
+        ))
+        .because(error)
+    })
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn group_id(name: &str) -> Result<u32> {
+    if let Ok(id) = name.parse() {
+        return Ok(id);
+    }
+    fs::read_to_string("/etc/group")
+        .unwrap_or_default()
+        .lines()
+        .find_map(|line| {
+            let mut fields = line.split(':');
+            (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+        })
+        .ok_or_else(|| {
+            Error::config(format!(
+                "there is no group `{name}` on this machine; check `group:` of the connection"
+            ))
+        })
+}
+
+/// Locks and shared memory do not work across hosts, so a store there would lose messages.
+fn refuse_network_file_system(folder: &Path) -> Result<()> {
+    let found = rustix::fs::statfs(folder).map_err(|error| {
+        Error::unavailable(format!("store folder {} cannot be looked at", folder.display())).because(error)
+    })?;
+    #[allow(clippy::unnecessary_cast)] // the field's type differs between architectures
+    match network_file_system(found.f_type as i64) {
+        None => Ok(()),
+        Some(name) => Err(Error::unsupported(format!(
+            "store folder {} is on {name}, a network file system, where locks cannot be trusted; put the store on a local disk",
+            folder.display()
+        ))),
+    }
+}
+
+/// The name of a network file system by its magic number (statfs(2)).
+fn network_file_system(magic: i64) -> Option<&'static str> {
+    match magic & 0xffff_ffff {
+        0x6969 => Some("NFS"),
+        0x517b => Some("SMB"),
+        0xff53_4d42 => Some("CIFS"),
+        0xfe53_4d42 => Some("SMB2"),
+        0x5346_414f => Some("AFS"),
+        0x6b41_4653 => Some("kAFS"),
+        0x7375_7245 => Some("Coda"),
+        0x564c => Some("NCP"),
+        0x0102_1997 => Some("9P"),
+        0x00c3_6400 => Some("Ceph"),
+        0x0bd0_0bd0 => Some("Lustre"),
+        0x0116_1970 => Some("GFS2"),
+        0x7461_636f => Some("OCFS2"),
+        0x4750_4653 => Some("GPFS"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::network_file_system;
+
+    #[test]
+    fn network_file_systems_are_told_from_local_ones() {
+        assert_eq!(network_file_system(0x6969), Some("NFS"));
+        assert_eq!(
+            network_file_system(0xff53_4d42_u32 as i32 as i64),
+            Some("CIFS"),
+            "sign-extended on some machines"
+        );
+        for local in [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630] {
+            assert_eq!(network_file_system(local), None, "{local:x}");
+        }
+    }
+}

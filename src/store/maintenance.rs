@@ -1,0 +1,242 @@
+//! Looking after a store's file: checking, backing up, compacting, migrating.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rusqlite::backup::Backup;
+use rustix::fs::{FlockOperation, flock};
+use serde::Serialize;
+
+use super::failure::Failures;
+use super::files::{Files, lock_holders, open_lock};
+use super::schema::{self, Found, MIGRATIONS};
+use super::{StoreOptions, connect};
+use crate::error::{Error, Result};
+
+/// What a check found.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckReport {
+    /// The store.
+    pub path: PathBuf,
+    /// The version of its tables.
+    pub schema: i32,
+    /// Queues, temporary ones included.
+    pub queues: u64,
+    /// Messages in any state.
+    pub messages: u64,
+    /// Bytes of the database file.
+    pub bytes: u64,
+    /// Bytes of it that `compact` would give back.
+    pub free_bytes: u64,
+    /// What is wrong, a line each; empty when all is well.
+    pub problems: Vec<String>,
+}
+
+/// What a backup wrote.
+#[derive(Clone, Debug, Serialize)]
+pub struct BackupReport {
+    /// The copy.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// What compacting gained.
+#[derive(Clone, Debug, Serialize)]
+pub struct CompactReport {
+    /// Bytes before.
+    pub before: u64,
+    /// Bytes after.
+    pub after: u64,
+}
+
+/// Looks for damage, in the file's structure and in what qctl keeps in it. Changes nothing; consumers may go on.
+pub fn check(options: &StoreOptions) -> Result<CheckReport> {
+    let files = Files::prepare(options, false)?;
+    let failures = Failures::of(&files.database);
+    let _open = open_lock(&files)?;
+    let connection = connect(&files, &failures)?;
+    let mut problems = Vec::new();
+    let schema = match schema::inspect(&connection, &failures)? {
+        Found::Empty => {
+            return Err(Error::not_found(format!(
+                "store {} is empty; nothing was ever put in it",
+                failures.path()
+            )));
+        }
+        Found::Current => schema::VERSION,
+        Found::Older(version) => version,
+    };
+    let lines: Vec<String> = failures.result(
+        connection
+            .prepare("PRAGMA integrity_check")
+            .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect()),
+    )?;
+    problems.extend(lines.into_iter().filter(|line| line != "ok").take(20));
+    let count = |statement: &str| failures.result(connection.query_row(statement, [], |row| row.get::<_, i64>(0)));
+    for (what, statement) in [
+        (
+            "messages whose queue is gone",
+            "SELECT count(*) FROM message WHERE queue NOT IN (SELECT id FROM queue)",
+        ),
+        (
+            "messages whose body is gone",
+            "SELECT count(*) FROM message WHERE body_ref IS NOT NULL AND body_ref NOT IN (SELECT id FROM body)",
+        ),
+        (
+            "messages held by nobody",
+            "SELECT count(*) FROM message WHERE state >= 2 AND owner NOT IN (SELECT id FROM owner)",
+        ),
+        (
+            "bodies that no message uses",
+            "SELECT count(*) FROM body WHERE id NOT IN (SELECT body_ref FROM message WHERE body_ref IS NOT NULL)",
+        ),
+    ] {
+        let found = count(statement)?;
+        if found > 0 {
+            problems.push(format!("{found} {what}"));
+        }
+    }
+    let page = count("SELECT page_size FROM pragma_page_size")? as u64;
+    Ok(CheckReport {
+        path: files.database.clone(),
+        schema,
+        queues: count("SELECT count(*) FROM queue")? as u64,
+        messages: count("SELECT count(*) FROM message")? as u64,
+        bytes: page * count("SELECT page_count FROM pragma_page_count")? as u64,
+        free_bytes: page * count("SELECT freelist_count FROM pragma_freelist_count")? as u64,
+        problems,
+    })
+}
+
+/// Copies the store, while it is used, to a file that must not exist yet.
+pub fn backup(options: &StoreOptions, to: &Path) -> Result<BackupReport> {
+    let files = Files::prepare(options, false)?;
+    let failures = Failures::of(&files.database);
+    let _open = open_lock(&files)?;
+    let connection = connect(&files, &failures)?;
+    if to.exists() {
+        return Err(Error::bad_input(format!(
+            "{} is there already; name a file that is not, nothing was written",
+            to.display()
+        )));
+    }
+    copy(&connection, to, &failures)?;
+    let bytes = std::fs::metadata(to).map_or(0, |metadata| metadata.len());
+    Ok(BackupReport {
+        path: to.to_owned(),
+        bytes,
+    })
+}
+
+/// Writes a consistent copy beside its final name, and renames it when it is complete and checked.
+fn copy(connection: &Connection, to: &Path, failures: &Failures) -> Result<()> {
+    let mut draft = to.as_os_str().to_owned();
+    draft.push(".part");
+    let draft = PathBuf::from(draft);
+    let _ = std::fs::remove_file(&draft);
+    let copied = (|| {
+        let mut target = Connection::open(&draft)?;
+        Backup::new(connection, &mut target)?.run_to_completion(1000, Duration::ZERO, None)?;
+        // The copy must be one file, whole by itself.
+        target.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get::<_, String>(0))?;
+        target.query_row("PRAGMA quick_check", [], |row| row.get::<_, String>(0))
+    })();
+    let verdict = match copied {
+        Ok(verdict) => verdict,
+        Err(error) => {
+            let _ = std::fs::remove_file(&draft);
+            return Err(Failures::of(to).explain(error).at("backup"));
+        }
+    };
+    if verdict != "ok" {
+        return Err(Error::protocol(format!(
+            "store {}: its copy is damaged: {verdict}; run `qctl store check`",
+            failures.path()
+        )));
+    }
+    let placed = File::open(&draft)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| std::fs::rename(&draft, to));
+    placed.map_err(|error| Error::unavailable(format!("backup {} cannot be put in place", to.display())).because(error))
+}
+
+/// Gives unused space back to the file system. Refused while any other process has the store open.
+pub fn compact(options: &StoreOptions) -> Result<CompactReport> {
+    let files = Files::prepare(options, false)?;
+    let failures = Failures::of(&files.database);
+    let _alone = alone(open_lock(&files)?, &files, "compact it")?;
+    let connection = connect(&files, &failures)?;
+    if schema::inspect(&connection, &failures)? == Found::Empty {
+        return Err(Error::not_found(format!(
+            "store {} is empty; nothing was ever put in it",
+            failures.path()
+        )));
+    }
+    let size = || std::fs::metadata(&files.database).map_or(0, |metadata| metadata.len());
+    let before = size();
+    failures.result(connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);"))?;
+    Ok(CompactReport { before, after: size() })
+}
+
+/// Turns the shared lock into an exclusive one, or names those who have the store open.
+fn alone(lock: File, files: &Files, what: &str) -> Result<File> {
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        return Ok(lock);
+    }
+    let holders = lock_holders(&lock)
+        .into_iter()
+        .map(|pid| format!("{} (pid {pid})", process_name(pid)))
+        .collect::<Vec<_>>()
+        .join(", ");
+    Err(Error::temporary(format!(
+        "store {} is in use by {}; stop them to {what}",
+        files.database.display(),
+        if holders.is_empty() {
+            "another process"
+        } else {
+            &holders
+        }
+    )))
+}
+
+fn process_name(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm"))
+        .map_or_else(|_| "a process".to_owned(), |name| name.trim().to_owned())
+}
+
+/// Brings an older store up to date: copies it first, and refuses while anybody else has it open.
+pub(super) fn upgrade(
+    connection: &Connection,
+    open: File,
+    files: &Files,
+    failures: &Failures,
+    from: i32,
+) -> Result<File> {
+    let open = alone(
+        open,
+        files,
+        &format!("migrate it from schema {from} to {}", schema::VERSION),
+    )?;
+    let mut copy_path = files.database.as_os_str().to_owned();
+    copy_path.push(format!(".schema-{from}"));
+    let copy_path = PathBuf::from(copy_path);
+    if !copy_path.exists() {
+        copy(connection, &copy_path, failures)?;
+    }
+    let migrated = (|| {
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        schema::migrate(connection, from, MIGRATIONS)?;
+        connection.execute_batch("COMMIT")
+    })();
+    if migrated.is_err() && !connection.is_autocommit() {
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    failures.result(migrated)?;
+    tracing::warn!(from, to = schema::VERSION, copy = %copy_path.display(), "store migrated; the copy is the way back");
+    flock(&open, FlockOperation::LockShared)
+        .map_err(|error| Error::unavailable("the store's lock file cannot be locked").because(error))?;
+    Ok(open)
+}

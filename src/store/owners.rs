@@ -1,0 +1,141 @@
+//! Owners: who holds messages, and how their death is noticed.
+//!
+//! An owner is a file in `<db>.owners/`, locked for as long as any process that acts for the consumer has it open (the
+//! consumer itself and its guardian share one descriptor). A lock that can be taken means that all of them are dead. The
+//! process id stands in the store for display only: another container cannot see it.
+
+use std::fs::{self, File};
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::Store;
+use super::claim::recover;
+use super::writer::Tx;
+use crate::error::{Error, Result};
+use crate::queue::Lifeline;
+
+/// A living owner; dropping it without [`Owner::leave`] is like dying.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    pub(crate) id: i64,
+    pub(crate) token: String,
+    file: Arc<File>,
+}
+
+impl Owner {
+    /// Registers a new owner.
+    pub(crate) async fn register(store: &Store, label: &str, queue: Option<i64>) -> Result<Self> {
+        let token = random_token()?;
+        let folder = &store.files().owners;
+        // The file appears under its name only when it is locked, so that nobody takes it for a dead one.
+        let draft = folder.join(format!(".{token}"));
+        let file = store.files().open_side(&draft)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|error| Error::unavailable("the owner file cannot be locked").because(error))?;
+        fs::rename(&draft, folder.join(&token))
+            .map_err(|error| Error::unavailable("the owner file cannot be put in place").because(error))?;
+        let (row_token, label, host) = (token.clone(), label.to_owned(), host_name());
+        let id = store
+            .write(move |tx| {
+                tx.execute(
+                    "INSERT INTO owner(token, queue, pid, host, label, since) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    (row_token, queue, std::process::id(), host, label, tx.now),
+                )?;
+                tx.execute("UPDATE meta SET value = ?1 WHERE key = 'last'", [tx.now])?;
+                Ok(tx.connection.last_insert_rowid())
+            })
+            .await?;
+        Ok(Self {
+            id,
+            token,
+            file: Arc::new(file),
+        })
+    }
+
+    pub(crate) fn lifeline(&self) -> Lifeline {
+        Lifeline {
+            token: self.token.clone(),
+            file: Some(Arc::clone(&self.file)),
+        }
+    }
+
+    /// Leaves in order: what is held goes back at once and counts as untouched.
+    pub(crate) async fn leave(&self, store: &Store) -> Result<u64> {
+        let (id, token) = (self.id, self.token.clone());
+        let given_back = store.write(move |tx| recover(tx, id, &token, false)).await?;
+        let _ = fs::remove_file(store.files().owners.join(&self.token));
+        Ok(given_back)
+    }
+}
+
+/// Looks for dead owners, ends what still runs for them, and gives their messages back. Returns how many messages.
+pub(crate) async fn reap(store: &Store, own: Option<&str>) -> Result<u64> {
+    let owners: Vec<(i64, String)> = store.read(|tx| {
+        tx.sql(
+            tx.connection
+                .prepare_cached("SELECT id, token FROM owner")
+                .and_then(|mut statement| statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()),
+        )
+    })?;
+    let mut given_back = 0;
+    for (id, token) in owners {
+        if own == Some(token.as_str()) || !is_dead(store, &token) {
+            continue;
+        }
+        store.end_marked(&token).await;
+        let row_token = token.clone();
+        let messages = store.write(move |tx| recover_once(tx, id, &row_token)).await?;
+        let _ = fs::remove_file(store.files().owners.join(&token));
+        if let Some((messages, who)) = messages {
+            tracing::warn!(owner = %who, messages, "a consumer died; what it held is given back");
+            given_back += messages;
+        }
+    }
+    Ok(given_back)
+}
+
+/// Recovers an owner unless another process has just done so.
+fn recover_once(tx: &mut Tx<'_>, id: i64, token: &str) -> Result<Option<(u64, String)>> {
+    use rusqlite::OptionalExtension;
+    let found: Option<(Option<i64>, Option<String>)> = tx.sql(
+        tx.connection
+            .query_row(
+                "SELECT pid, label FROM owner WHERE id = ?1 AND token = ?2",
+                (id, token),
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .optional(),
+    )?;
+    let Some((pid, label)) = found else {
+        return Ok(None);
+    };
+    let who = format!("{} (pid {})", label.unwrap_or_default(), pid.unwrap_or_default());
+    Ok(Some((recover(tx, id, token, true)?, who)))
+}
+
+/// Whether nobody holds the owner's lock.
+pub(crate) fn is_dead(store: &Store, token: &str) -> bool {
+    match File::open(store.files().owners.join(token)) {
+        // The file is gone: the folder was cleaned by hand. Its owner, if it lives, notices and stops.
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        Ok(file) => flock(&file, FlockOperation::NonBlockingLockShared).is_ok(),
+    }
+}
+
+/// 128 random bits in hexadecimal.
+pub(crate) fn random_token() -> Result<String> {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Error::unavailable("the system gives no random numbers").because(std::io::Error::other(error.to_string()))
+    })?;
+    Ok(bytes.iter().fold(String::with_capacity(32), |mut text, byte| {
+        use std::fmt::Write;
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,458 @@
+//! A consumer's stream of deliveries from one queue.
+//!
+//! One operation, the *pump*, does all of its work in the store: it settles whatever waits to be settled and claims what
+//! then fits, in one transaction. At most one pump is queued at a time, so the busier the consumer, the more each does.
+//! Deliveries are handed on as soon as the pump is committed; settlements are confirmed when it is on disk.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use super::claim::{self, Claim, Wanted};
+use super::commit::Work;
+use super::owners::{Owner, reap};
+use super::watch::{Watch, Woken};
+use super::writer::Tx;
+use super::{Store, admin};
+use crate::error::{Error, ErrorKind, Result};
+use crate::queue::{Delivery, Lifeline, Settlement, Ticket};
+
+/// Look for dead owners this often even if nothing was heard.
+const REAP_EVERY: Duration = Duration::from_mins(1);
+/// The kernel tells of the closed file a moment before it frees the lock, so look a second time.
+const REAP_AGAIN: Duration = Duration::from_millis(25);
+/// Say so when the store has not answered for this long.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) struct StoreSubscription {
+    store: Store,
+    shared: Arc<Shared>,
+    watch: Watch,
+    owner: Owner,
+    queue_id: i64,
+    reap_at: Instant,
+}
+
+struct Shared {
+    store: Store,
+    owner: i64,
+    queue: String,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    prefetch: usize,
+    slots: usize,
+    out: HashMap<u64, Out>,
+    settling: Vec<Settling>,
+    ready: VecDeque<Delivery>,
+    /// A pump is queued or running.
+    pumping: bool,
+    /// Something may be there to claim.
+    look: bool,
+    stopped: bool,
+    next_due: Option<i64>,
+    failed: Option<Error>,
+    next_tag: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Out {
+    id: i64,
+    started: bool,
+    suspect: bool,
+}
+
+enum Step {
+    Settle(Settlement),
+    Start,
+}
+
+struct Settling {
+    tag: u64,
+    step: Step,
+    reply: oneshot::Sender<Result<()>>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a pump if there is something to do and none is queued.
+    fn pump(self: &Arc<Self>) {
+        let mut state = self.lock();
+        let room = state.out.len() < state.prefetch && !state.out.values().any(|out| out.suspect);
+        let claim = state.look && room && !state.stopped;
+        if state.pumping || (state.settling.is_empty() && !claim) {
+            return;
+        }
+        state.pumping = true;
+        drop(state);
+        let pump = Pump {
+            shared: Arc::clone(self),
+            settled: Vec::new(),
+            claim: Claim::default(),
+            gone: false,
+            over: false,
+        };
+        if let Err(error) = self.store.submit(Box::new(pump)) {
+            let mut state = self.lock();
+            state.pumping = false;
+            for settling in state.settling.drain(..) {
+                let _ = settling.reply.send(Err(error.duplicate()));
+            }
+            state.failed.get_or_insert(error);
+            self.changed.notify_one();
+        }
+    }
+}
+
+/// One turn of the pump.
+struct Pump {
+    shared: Arc<Shared>,
+    settled: Vec<(Settling, Result<()>)>,
+    claim: Claim,
+    /// The queue was deleted.
+    gone: bool,
+    /// The state was brought up to date after the commit.
+    over: bool,
+}
+
+impl Work for Pump {
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<()> {
+        let (settling, outs, mut held, mut started, mut suspect, prefetch, slots, claiming) = {
+            let mut state = self.shared.lock();
+            let settling = std::mem::take(&mut state.settling);
+            let outs: Vec<Option<Out>> = settling.iter().map(|item| state.out.get(&item.tag).copied()).collect();
+            (
+                settling,
+                outs,
+                state.out.len(),
+                state.out.values().filter(|out| out.started).count(),
+                state.out.values().filter(|out| out.suspect).count(),
+                state.prefetch,
+                state.slots,
+                state.look && !state.stopped,
+            )
+        };
+        // Kept in `self` from here on, so that a failure of the group answers every one of them.
+        let steps: Vec<Settling> = settling;
+        let Some(queue) = tx.queue(&self.shared.queue)? else {
+            self.gone = true;
+            self.settled.extend(steps.into_iter().map(|step| {
+                (
+                    step,
+                    Err(Error::delivery_lost(format!(
+                        "queue `{}` was deleted, and its messages with it",
+                        self.shared.queue
+                    ))),
+                )
+            }));
+            return Ok(());
+        };
+        let mut failure = None;
+        for (step, out) in steps.into_iter().zip(outs) {
+            let result = match (&failure, out) {
+                (Some(_), _) => Ok(()),
+                (None, None) => Err(Error::delivery_lost("the delivery was settled before")),
+                (None, Some(out)) => match &step.step {
+                    Step::Start => claim::start(tx, self.shared.owner, out.id),
+                    Step::Settle(settlement) => {
+                        held -= 1;
+                        started -= usize::from(out.started);
+                        suspect -= usize::from(out.suspect);
+                        claim::settle(tx, self.shared.owner, &queue, out.id, settlement)
+                    }
+                },
+            };
+            let result = match result {
+                Err(error) if error.kind() != ErrorKind::DeliveryLost => {
+                    failure = Some(error);
+                    Ok(())
+                }
+                other => other,
+            };
+            self.settled.push((step, result));
+        }
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        if claiming && suspect == 0 {
+            let wanted = Wanted {
+                owner: self.shared.owner,
+                count: prefetch.saturating_sub(held),
+                start: slots.saturating_sub(started),
+                alone: held == 0,
+            };
+            self.claim = claim::claim(tx, &queue, wanted)?;
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self) {
+        let mut state = self.shared.lock();
+        for (item, result) in &self.settled {
+            match item.step {
+                Step::Settle(_) => {
+                    state.out.remove(&item.tag);
+                }
+                Step::Start => {
+                    if result.is_ok()
+                        && let Some(out) = state.out.get_mut(&item.tag)
+                    {
+                        out.started = true;
+                    }
+                }
+            }
+        }
+        let claim = std::mem::take(&mut self.claim);
+        for claimed in claim.messages {
+            state.next_tag += 1;
+            let tag = state.next_tag;
+            state.out.insert(
+                tag,
+                Out {
+                    id: claimed.id,
+                    started: claimed.started,
+                    suspect: claimed.suspect,
+                },
+            );
+            state.ready.push_back(Delivery {
+                message: claimed.message,
+                queue: self.shared.queue.clone(),
+                exchange: claimed.exchange,
+                attempt: claimed.attempt,
+                redelivered: claimed.deliveries > 1 || claimed.attempt > 0 || claimed.suspect,
+                deliveries: Some(claimed.deliveries),
+                alone: claimed.suspect,
+                ticket: Ticket::new(tag),
+            });
+        }
+        if claim.drained {
+            state.look = false;
+        }
+        state.next_due = claim.next_due.or(state.next_due.filter(|_| !claim.drained));
+        if self.gone {
+            state.failed.get_or_insert_with(|| {
+                Error::not_found(format!(
+                    "queue `{}` was deleted; declare it again or stop this consumer",
+                    self.shared.queue
+                ))
+            });
+        }
+        state.pumping = false;
+        self.over = true;
+        drop(state);
+        self.shared.changed.notify_one();
+        self.shared.pump();
+    }
+
+    fn durable(&self) -> bool {
+        !self.settled.is_empty()
+    }
+
+    fn finish(self: Box<Self>, result: Result<()>) {
+        if !self.over {
+            let mut state = self.shared.lock();
+            state.pumping = false;
+            if let Err(error) = &result
+                && !error.is_transient()
+            {
+                state.failed.get_or_insert(error.duplicate());
+            }
+            drop(state);
+            self.shared.changed.notify_one();
+        }
+        for (item, own) in self.settled {
+            // The consumer may be gone; the settlement stands all the same.
+            let _ = item.reply.send(match &result {
+                Ok(()) => own,
+                Err(error) => Err(error.duplicate()),
+            });
+        }
+    }
+}
+
+impl StoreSubscription {
+    /// Starts to take from a queue.
+    pub(crate) async fn start(store: &Store, queue: &str, prefetch: usize, slots: usize, label: &str) -> Result<Self> {
+        let row = store.read(|tx| tx.expect_queue(queue))?;
+        let owner = Owner::register(store, label, Some(row.id)).await?;
+        let watch = Watch::start(store, row.id, &owner.token)?;
+        reap(store, Some(&owner.token)).await?;
+        store.sweep_dead().await?;
+        let shared = Arc::new(Shared {
+            store: store.clone(),
+            owner: owner.id,
+            queue: queue.to_owned(),
+            state: Mutex::new(State {
+                prefetch: prefetch.max(1),
+                slots,
+                out: HashMap::new(),
+                settling: Vec::new(),
+                ready: VecDeque::new(),
+                pumping: false,
+                look: true,
+                stopped: false,
+                next_due: None,
+                failed: None,
+                next_tag: 0,
+            }),
+            changed: Notify::new(),
+        });
+        Ok(Self {
+            store: store.clone(),
+            shared,
+            watch,
+            owner,
+            queue_id: row.id,
+            reap_at: Instant::now() + REAP_EVERY,
+        })
+    }
+
+    /// Waits for deliveries. Cancel-safe: what is claimed stays in the shared state until it is returned.
+    pub(crate) async fn next(&mut self) -> Result<Vec<Delivery>> {
+        let mut asked = Instant::now();
+        loop {
+            let woken = self.watch.drain();
+            self.heed(woken).await?;
+            self.shared.pump();
+            let (pumping, next_due) = {
+                let mut state = self.shared.lock();
+                if !state.ready.is_empty() {
+                    return Ok(state.ready.drain(..).collect());
+                }
+                if let Some(error) = &state.failed {
+                    return Err(error.duplicate());
+                }
+                if state.stopped && !state.pumping {
+                    return Ok(Vec::new());
+                }
+                (state.pumping, state.next_due)
+            };
+            let now = Instant::now();
+            let mut until = self.reap_at;
+            if let Some(due) = next_due {
+                let wait = (due - self.store.inner.clock.now()).max(0) as u64 + 1;
+                until = until.min(now + Duration::from_millis(wait));
+            }
+            if pumping {
+                until = until.min(asked + PATIENCE);
+            } else {
+                asked = now;
+            }
+            tokio::select! {
+                () = self.shared.changed.notified() => {}
+                woken = self.watch.wait() => self.heed(woken).await?,
+                () = tokio::time::sleep_until(until) => {
+                    if pumping && asked + PATIENCE <= Instant::now() {
+                        tracing::warn!(queue = %self.shared.queue, "the store has not answered for 10 s; another process holds its lock");
+                        asked = Instant::now();
+                    }
+                    if self.reap_at <= Instant::now() {
+                        self.heed(Woken { owners: true, bell: true, evicted: false }).await?;
+                        self.reap_at = Instant::now() + REAP_EVERY;
+                        self.store.sweep_dead().await?;
+                    }
+                    self.shared.lock().look = true;
+                }
+            }
+        }
+    }
+
+    async fn heed(&mut self, woken: Woken) -> Result<()> {
+        if woken.evicted {
+            return Err(Error::new(
+                ErrorKind::DeliveryLost,
+                format!(
+                    "the owner file of this consumer in {} was removed, so others take its messages; do not clean that folder while consumers run",
+                    self.store.files().owners.display()
+                ),
+            ));
+        }
+        if woken.bell {
+            self.shared.lock().look = true;
+        }
+        if woken.owners {
+            let given_back = reap(&self.store, Some(&self.owner.token)).await?;
+            if given_back > 0 {
+                self.shared.lock().look = true;
+            } else {
+                self.reap_at = self.reap_at.min(Instant::now() + REAP_AGAIN);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn lifeline(&self) -> Lifeline {
+        self.owner.lifeline()
+    }
+
+    pub(crate) fn settler(&self) -> StoreSettler {
+        StoreSettler {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Claims nothing more.
+    pub(crate) fn stop(&self) {
+        self.shared.lock().stopped = true;
+        self.shared.changed.notify_one();
+    }
+
+    /// Gives back what is held and takes the consumer off the list.
+    pub(crate) async fn close(self) -> Result<()> {
+        self.stop();
+        self.owner.leave(&self.store).await?;
+        let queue = self.queue_id;
+        self.store
+            .write(move |tx| {
+                let deserted: bool = tx.sql(tx.connection.query_row(
+                    "SELECT EXISTS (SELECT 1 FROM queue WHERE id = ?1 AND auto_delete)
+                        AND NOT EXISTS (SELECT 1 FROM owner WHERE queue = ?1)",
+                    [queue],
+                    |row| row.get(0),
+                ))?;
+                if deserted {
+                    admin::delete_queue(tx, queue).map(drop)
+                } else {
+                    Ok(())
+                }
+            })
+            .await
+    }
+}
+
+/// Settles deliveries of one subscription.
+pub(crate) struct StoreSettler {
+    shared: Arc<Shared>,
+}
+
+impl StoreSettler {
+    pub(crate) async fn settle(&self, ticket: Ticket, settlement: Settlement) -> Result<()> {
+        self.step(ticket.tag(), Step::Settle(settlement)).await
+    }
+
+    pub(crate) async fn start(&self, ticket: &Ticket) -> Result<()> {
+        let started = self.shared.lock().out.get(&ticket.tag()).is_some_and(|out| out.started);
+        if started {
+            Ok(())
+        } else {
+            self.step(ticket.tag(), Step::Start).await
+        }
+    }
+
+    async fn step(&self, tag: u64, step: Step) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.lock().settling.push(Settling { tag, step, reply });
+        self.shared.pump();
+        answer
+            .await
+            .unwrap_or_else(|_| Err(Error::bug("a settlement was dropped by the store")))
+    }
+}

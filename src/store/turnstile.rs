@@ -1,0 +1,75 @@
+//! A fair write lock between processes.
+//!
+//! SQLite's own busy handler sleeps and tries again, so a process in a tight loop keeps the lock and the others starve.
+//! Here a writer passes two locks: it waits for `next`, then for `work`, then lets `next` go. Whoever has just worked must
+//! queue behind the one that already holds `next`, and all are woken by the kernel, not by a timer. Both locks end with
+//! their holder, however it dies.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::files::{Files, lock_holders};
+use crate::error::{Error, Result};
+
+pub(crate) struct Turnstile {
+    next: File,
+    work: File,
+}
+
+impl Turnstile {
+    pub(crate) fn open(files: &Files) -> Result<Self> {
+        Ok(Self {
+            next: files.open_side(&files.locks.join("next"))?,
+            work: files.open_side(&work_lock(files))?,
+        })
+    }
+
+    /// Waits for the turn, however long that takes; it is given up with [`Turnstile::leave`].
+    pub(crate) fn enter(&self) -> Result<()> {
+        wait(&self.next)?;
+        let entered = wait(&self.work);
+        release(&self.next);
+        entered
+    }
+
+    /// Takes the turn if nobody has it or waits for it.
+    pub(crate) fn try_enter(&self) -> bool {
+        if flock(&self.next, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return false;
+        }
+        let entered = flock(&self.work, FlockOperation::NonBlockingLockExclusive).is_ok();
+        release(&self.next);
+        entered
+    }
+
+    pub(crate) fn leave(&self) {
+        release(&self.work);
+    }
+}
+
+/// The processes that have or await the turn; for display.
+pub(crate) fn holders(work_lock: &Path) -> Vec<u32> {
+    File::open(work_lock).map_or_else(|_| Vec::new(), |file| lock_holders(&file))
+}
+
+/// Where the lock is that whoever writes holds.
+pub(crate) fn work_lock(files: &Files) -> PathBuf {
+    files.locks.join("work")
+}
+
+fn wait(file: &File) -> Result<()> {
+    loop {
+        match flock(file, FlockOperation::LockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(Error::unavailable("the store's lock file cannot be locked").because(error)),
+        }
+    }
+}
+
+fn release(file: &File) {
+    // Unlocking a lock that we hold cannot fail; if the kernel says otherwise, closing the file ends the lock.
+    let _ = flock(file, FlockOperation::Unlock);
+}
