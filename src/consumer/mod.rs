@@ -129,11 +129,11 @@ pub async fn run(
         .await;
         let error = match after {
             Ok(After::End(reason)) => break Ok(reason),
-            Ok(After::Reconnect(error)) => error,
-            Err(error) => error,
+            Ok(After::Reconnect(error)) | Err(error) => error,
         };
         // A queue deleted under a running consumer is declared again; one that was never there is a mistake.
-        if !error.is_transient() && !(error.kind() == ErrorKind::NotFound && progress.connected) {
+        let deleted = error.kind() == ErrorKind::NotFound && progress.connected;
+        if !error.is_transient() && !deleted {
             break Err(error);
         }
         if let Some(limit) = watchman.reached(true) {

@@ -61,7 +61,7 @@ impl RetryPolicy {
             Backoff::Exponential => self.min.saturating_mul(1_u32.checked_shl(steps).unwrap_or(u32::MAX)),
         };
         let wait = wait.min(self.max);
-        wait - wait.mul_f64((self.jitter * random).clamp(0.0, 1.0))
+        wait.mul_f64(1.0 - (self.jitter * random).clamp(0.0, 1.0))
     }
 }
 

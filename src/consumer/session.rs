@@ -19,7 +19,7 @@ use super::reply::{Reply, answer};
 use super::{ConsumerSettings, EndReason, Ended, Stop};
 use crate::error::{Error, ErrorKind, Result};
 use crate::queue::message::header;
-use crate::queue::{Connection, Delivery, Settle, Settlement, Subscription, Ticket};
+use crate::queue::{Connection, Delivery, HeaderValue, Settle, Settlement, Subscription, Ticket};
 
 /// How long nothing is taken after the machine was found short of something.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -159,7 +159,7 @@ impl Session<'_> {
             && this.fault.is_none()
             && this.lost.is_none()
             && this.running.len() < self.slots
-            && !(this.alone && !this.running.is_empty())
+            && (!this.alone || this.running.is_empty())
             && self.progress.begun < limit
         {
             let Some(delivery) = this.waiting.pop_front() else {
@@ -184,7 +184,7 @@ impl Session<'_> {
             allowed: message
                 .headers
                 .get(header::MAX_ATTEMPTS)
-                .and_then(|value| value.as_int())
+                .and_then(HeaderValue::as_int)
                 .and_then(|value| u32::try_from(value).ok()),
         };
         let facts = Facts {
@@ -198,7 +198,7 @@ impl Session<'_> {
                 alone = delivery.alone, "handed out again");
         }
         if let Some(settlement) = decide_before(counts, &self.settings.retry) {
-            self.settle(this, delivery.ticket, facts, settlement, None);
+            this.settle(delivery.ticket, facts, settlement, None);
             return;
         }
         let call = Call {
@@ -272,27 +272,7 @@ impl Session<'_> {
             self.progress.begun = self.progress.begun.saturating_sub(1);
         }
         let settlement = decide(&outcome, facts.counts, &self.settings.retry, fastrand::f64());
-        self.settle(this, ticket, facts, settlement, Some((outcome, took)));
-    }
-
-    fn settle(
-        &self,
-        this: &mut Loop,
-        ticket: Ticket,
-        facts: Facts,
-        settlement: Settlement,
-        report: Option<(Outcome, Duration)>,
-    ) {
-        let settler = Arc::clone(&this.settler);
-        this.settling.push(Box::pin(async move {
-            let result = settler.settle(ticket, settlement.clone()).await;
-            Settled {
-                facts,
-                settlement,
-                report,
-                result,
-            }
-        }));
+        this.settle(ticket, facts, settlement, Some((outcome, took)));
     }
 
     fn settled(&mut self, this: &mut Loop, settled: Settled) {
@@ -406,13 +386,7 @@ impl Session<'_> {
                 reply: None,
                 alone: false,
             };
-            self.settle(
-                this,
-                delivery.ticket,
-                facts,
-                Settlement::Release { uncounted: true },
-                None,
-            );
+            this.settle(delivery.ticket, facts, Settlement::Release { uncounted: true }, None);
         }
     }
 
@@ -473,7 +447,21 @@ impl Session<'_> {
 impl Loop {
     fn is_over(&self) -> bool {
         let done = self.running.is_empty() && self.settling.is_empty() && self.waiting.is_empty();
-        (self.dry && done) || (self.lost.is_some() && done)
+        done && (self.dry || self.lost.is_some())
+    }
+
+    /// Sends a settlement on its way.
+    fn settle(&mut self, ticket: Ticket, facts: Facts, settlement: Settlement, report: Option<(Outcome, Duration)>) {
+        let settler = Arc::clone(&self.settler);
+        self.settling.push(Box::pin(async move {
+            let result = settler.settle(ticket, settlement.clone()).await;
+            Settled {
+                facts,
+                settlement,
+                report,
+                result,
+            }
+        }));
     }
 
     fn force(&mut self) {

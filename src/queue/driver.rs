@@ -49,6 +49,9 @@ pub trait Connector: Send + Sync {
     async fn connect(&self, options: &ConnectOptions) -> Result<Arc<dyn Connection>>;
 }
 
+/// Ends every process that carries the mark of a dead consumer.
+pub type EndMarked = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// How to connect.
 #[derive(Clone)]
 pub struct ConnectOptions {
@@ -62,7 +65,7 @@ pub struct ConnectOptions {
     pub implicit_queues: bool,
     /// Called with the token of a consumer found dead, before its messages are handed out again: ends every process that
     /// still runs on its behalf and returns when they are gone.
-    pub end_marked: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    pub end_marked: Option<EndMarked>,
 }
 
 impl Default for ConnectOptions {

@@ -31,7 +31,7 @@ pub use admin::{ConsumerInfo, Peek, PeekState, Peeked, Purge, QueueInfo, Redrive
 pub use capabilities::Capabilities;
 pub use delivery::{DeadLetter, Delivery, Lifeline, Settlement, Ticket};
 pub use driver::{
-    ConnectOptions, Connection, Connector, ConsumeOptions, DriverSpec, Publication, PublishFailure, Settle,
+    ConnectOptions, Connection, Connector, ConsumeOptions, DriverSpec, EndMarked, Publication, PublishFailure, Settle,
     Subscription,
 };
 pub use message::{HeaderValue, Headers, Message};

@@ -194,14 +194,13 @@ pub(crate) fn peek(tx: &mut Tx<'_>, name: &str, peek: &Peek) -> Result<Vec<Peeke
             "?3 IS NULL AND "
         };
         let statement = format!("SELECT {PEEK_COLUMNS} FROM message WHERE queue = ?1 AND {by_id}{condition} LIMIT ?2");
-        let rows: Vec<(Peeked, Option<String>, Option<i64>, Option<i64>)> =
-            tx.sql(tx.connection.prepare_cached(&statement).and_then(|mut statement| {
-                statement
-                    .query_map((queue.id, (peek.limit - found.len()) as i64, &peek.id), |row| {
-                        peeked(row, *state, tx)
-                    })?
-                    .collect()
-            }))?;
+        let rows: Vec<PeekedRow> = tx.sql(tx.connection.prepare_cached(&statement).and_then(|mut statement| {
+            statement
+                .query_map((queue.id, (peek.limit - found.len()) as i64, &peek.id), |row| {
+                    peeked(row, *state, tx)
+                })?
+                .collect()
+        }))?;
         for (mut peeked, headers, body_ref, owner) in rows {
             peeked.message.headers = decode_headers(headers.as_deref())?;
             if let Some(body_ref) = body_ref {
@@ -420,8 +419,8 @@ fn select_dead(tx: &mut Tx<'_>, name: &str, selection: &Selection, limit: u64) -
                             dead.id,
                             origin,
                             &selection.id,
-                            selection.since.map(|time| tx.clock.from_wall(time)),
-                            selection.until.map(|time| tx.clock.from_wall(time)),
+                            selection.since.map(|time| tx.clock.at_wall(time)),
+                            selection.until.map(|time| tx.clock.at_wall(time)),
                             &selection.matching,
                             i64::try_from(limit).unwrap_or(i64::MAX),
                         ),

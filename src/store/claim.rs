@@ -111,6 +111,9 @@ pub(crate) fn expire(tx: &mut Tx<'_>, queue: &QueueRow) -> Result<()> {
     Ok(())
 }
 
+/// A claimed message, its encoded headers, the row of its body, and its expiry.
+type Row = (Claimed, Option<String>, Option<i64>, Option<i64>);
+
 fn select(tx: &mut Tx<'_>, queue: i64, wanted: Wanted, claim: &mut Claim) -> Result<()> {
     let mut statement = tx.sql(tx.connection.prepare_cached(
         "SELECT id, suspect, exchange, routing_key, message_id, content_type, correlation_id, reply_to, priority, timestamp,
@@ -125,7 +128,7 @@ fn select(tx: &mut Tx<'_>, queue: i64, wanted: Wanted, claim: &mut Claim) -> Res
             return Ok(());
         }
         let started = claim.messages.len() < wanted.start;
-        let read = || -> rusqlite::Result<(Claimed, Option<String>, Option<i64>, Option<i64>)> {
+        let read = || -> rusqlite::Result<Row> {
             Ok((
                 Claimed {
                     id: row.get(0)?,

@@ -42,7 +42,7 @@ impl Clock {
     }
 
     /// A wall time (as people give it) as store time.
-    pub(crate) fn from_wall(self, time: i64) -> i64 {
+    pub(crate) fn at_wall(self, time: i64) -> i64 {
         time - wall_now() + self.now()
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::failure::Failures;
 use super::turnstile::{Turnstile, holders};
-use super::writer::{Tx, Writer};
+use super::writer::{Committed, Tx, Writer};
 use crate::error::{Error, Result};
 
 /// One operation of a group.
@@ -242,7 +242,7 @@ impl Committer {
             return;
         }
         let mut writer = lock(&self.writer);
-        let (mut done, failed) = writer.commit(entries.into_iter().map(|entry| entry.work).collect());
+        let Committed { mut done, failed } = writer.commit(entries.into_iter().map(|entry| entry.work).collect());
         turnstile.leave();
         writer.ring();
         drop(writer);

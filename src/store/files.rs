@@ -263,7 +263,7 @@ mod tests {
     fn network_file_systems_are_told_from_local_ones() {
         assert_eq!(network_file_system(0x6969), Some("NFS"));
         assert_eq!(
-            network_file_system(0xff53_4d42_u32 as i32 as i64),
+            network_file_system(i64::from(0xff53_4d42_u32 as i32)),
             Some("CIFS"),
             "sign-extended on some machines"
         );

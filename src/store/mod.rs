@@ -48,6 +48,7 @@ use turnstile::Turnstile;
 use writer::{StoreLimits, Tx, Writer};
 
 use crate::error::{Error, Result};
+use crate::queue::EndMarked;
 
 /// When a commit counts as done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,7 +112,7 @@ pub(crate) struct StoreUse {
     /// Queues exist as soon as they are named.
     pub(crate) implicit_queues: bool,
     /// Ends what runs for a dead owner.
-    pub(crate) end_marked: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    pub(crate) end_marked: Option<EndMarked>,
 }
 
 /// An open store. Clones share it.
@@ -126,7 +127,7 @@ struct Inner {
     clock: Clock,
     rules: PublishRules,
     retention_dead: Option<Duration>,
-    end_marked: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    end_marked: Option<EndMarked>,
     _open: File,
 }
 

@@ -164,18 +164,18 @@ fn check_room(tx: &mut Tx<'_>, queue: &QueueRow, size: u64, rooms: &mut Vec<Room
         if max_length.is_none() && max_bytes.is_none() {
             continue;
         }
-        let room = match rooms.iter_mut().position(|room| room.queue == id) {
-            Some(at) => &mut rooms[at],
-            None => {
-                let (messages, bytes) = waiting(tx, id, max_bytes.is_some())?;
-                rooms.push(Room {
-                    queue: id,
-                    messages: max_length.map_or(u64::MAX, |limit| limit.saturating_sub(messages)),
-                    bytes: max_bytes.map_or(u64::MAX, |limit| limit.saturating_sub(bytes)),
-                });
-                rooms.last_mut().expect("it was pushed on the line above")
-            }
+        let at = if let Some(at) = rooms.iter().position(|room| room.queue == id) {
+            at
+        } else {
+            let (messages, bytes) = waiting(tx, id, max_bytes.is_some())?;
+            rooms.push(Room {
+                queue: id,
+                messages: max_length.map_or(u64::MAX, |limit| limit.saturating_sub(messages)),
+                bytes: max_bytes.map_or(u64::MAX, |limit| limit.saturating_sub(bytes)),
+            });
+            rooms.len() - 1
         };
+        let room = &mut rooms[at];
         if room.messages == 0 || room.bytes < size {
             let what = if id == 0 {
                 format!("store {}", tx.failures.path())

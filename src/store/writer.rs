@@ -31,6 +31,12 @@ pub(crate) struct Writer {
     bells: HashMap<i64, File>,
 }
 
+/// What became of a group.
+pub(crate) struct Committed {
+    pub(crate) done: Vec<Box<dyn Work>>,
+    pub(crate) failed: Vec<(Box<dyn Work>, Error)>,
+}
+
 /// What an operation works with.
 pub(crate) struct Tx<'a> {
     pub(crate) connection: &'a Connection,
@@ -82,12 +88,15 @@ impl Writer {
     }
 
     /// Runs and commits a group. Returns what was done and what was not, with the reason.
-    pub(crate) fn commit(&mut self, group: Vec<Box<dyn Work>>) -> (Vec<Box<dyn Work>>, Vec<(Box<dyn Work>, Error)>) {
+    pub(crate) fn commit(&mut self, group: Vec<Box<dyn Work>>) -> Committed {
         let mut done = Vec::with_capacity(group.len());
         let mut failed = Vec::new();
         if let Err(error) = self.begin() {
             let error = self.failures.explain(error);
-            return (done, group.into_iter().map(|work| (work, error.duplicate())).collect());
+            return Committed {
+                done,
+                failed: group.into_iter().map(|work| (work, error.duplicate())).collect(),
+            };
         }
         let alone = group.len() == 1;
         let mut broken = None;
@@ -123,7 +132,7 @@ impl Writer {
             self.rung.clear();
             failed.extend(done.drain(..).map(|work| (work, error.duplicate())));
         }
-        (done, failed)
+        Committed { done, failed }
     }
 
     fn begin(&mut self) -> rusqlite::Result<()> {

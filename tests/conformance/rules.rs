@@ -767,7 +767,7 @@ pub(crate) async fn looking_changes_nothing(subject: &dyn Subject) {
     let connection = subject.connect().await;
     declare(&*connection, queue("q")).await;
     publish(&*connection, "q", &["held", "ready"]).await;
-    let delay = Some(Duration::from_secs(60));
+    let delay = Some(Duration::from_mins(1));
     connection
         .publish(vec![to_queue(
             "q",
@@ -847,7 +847,7 @@ pub(crate) async fn purge_and_delete_take_what_they_say(subject: &dyn Subject) {
     let connection = subject.connect().await;
     declare(&*connection, queue("q")).await;
     publish(&*connection, "q", &["held", "a", "b"]).await;
-    let delay = Some(Duration::from_secs(60));
+    let delay = Some(Duration::from_mins(1));
     connection
         .publish(vec![to_queue(
             "q",
@@ -882,7 +882,7 @@ pub(crate) async fn one_message_is_dropped_or_released_by_its_id(subject: &dyn S
     let connection = subject.connect().await;
     declare(&*connection, queue("q")).await;
     publish(&*connection, "q", &["a", "b"]).await;
-    let delay = Some(Duration::from_secs(60));
+    let delay = Some(Duration::from_mins(1));
     connection
         .publish(vec![to_queue(
             "q",
