@@ -30,6 +30,8 @@ pub(crate) struct Claim {
     pub(crate) next_due: Option<i64>,
     /// Nothing more is ready.
     pub(crate) drained: bool,
+    /// The next one is suspect and waits until its taker holds nothing else.
+    pub(crate) suspect_waits: bool,
 }
 
 /// Who claims, and how much.
@@ -125,6 +127,7 @@ fn select(tx: &mut Tx<'_>, queue: i64, wanted: Wanted, claim: &mut Claim) -> Res
         let suspect: bool = tx.sql(row.get(1))?;
         if suspect && (!wanted.alone || !claim.messages.is_empty()) {
             // What a dead consumer had begun is handed out alone: the claim ends before it.
+            claim.suspect_waits = true;
             return Ok(());
         }
         let started = claim.messages.len() < wanted.start;

@@ -24,6 +24,10 @@ use crate::queue::{Delivery, Lifeline, Settlement, Ticket};
 const REAP_EVERY: Duration = Duration::from_mins(1);
 /// The kernel tells of the closed file a moment before it frees the lock, so look a second time.
 const REAP_AGAIN: Duration = Duration::from_millis(25);
+/// How long to wait after the store could not be written.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// For how long a settlement is tried again before it is given up; its message then comes back.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(30);
 /// Say so when the store has not answered for this long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -55,6 +59,10 @@ struct State {
     /// Something may be there to claim.
     look: bool,
     stopped: bool,
+    /// A suspect is next, and waits until nothing else is out.
+    suspect_waits: bool,
+    /// The store did not take the last claim: not before this moment again.
+    hold_until: Option<Instant>,
     next_due: Option<i64>,
     failed: Option<Error>,
     next_tag: u64,
@@ -67,6 +75,7 @@ struct Out {
     suspect: bool,
 }
 
+#[derive(Clone)]
 enum Step {
     Settle(Settlement),
     Start,
@@ -87,7 +96,8 @@ impl Shared {
     fn pump(self: &Arc<Self>) {
         let mut state = self.lock();
         let room = state.out.len() < state.prefetch && !state.out.values().any(|out| out.suspect);
-        let claim = state.look && room && !state.stopped;
+        let held_off = state.hold_until.is_some_and(|until| Instant::now() < until);
+        let claim = state.look && room && !state.stopped && !held_off;
         if state.pumping || (state.settling.is_empty() && !claim) {
             return;
         }
@@ -140,11 +150,16 @@ impl Work for Pump {
                 state.look && !state.stopped,
             )
         };
-        // Kept in `self` from here on, so that a failure of the group answers every one of them.
-        let steps: Vec<Settling> = settling;
-        let Some(queue) = tx.queue(&self.shared.queue)? else {
+        let queue = match tx.queue(&self.shared.queue) {
+            Ok(queue) => queue,
+            Err(error) => {
+                self.settled.extend(settling.into_iter().map(|item| (item, Ok(()))));
+                return Err(error);
+            }
+        };
+        let Some(queue) = queue else {
             self.gone = true;
-            self.settled.extend(steps.into_iter().map(|step| {
+            self.settled.extend(settling.into_iter().map(|step| {
                 (
                     step,
                     Err(Error::delivery_lost(format!(
@@ -156,7 +171,7 @@ impl Work for Pump {
             return Ok(());
         };
         let mut failure = None;
-        for (step, out) in steps.into_iter().zip(outs) {
+        for (step, out) in settling.into_iter().zip(outs) {
             let result = match (&failure, out) {
                 (Some(_), _) => Ok(()),
                 (None, None) => Err(Error::delivery_lost("the delivery was settled before")),
@@ -233,9 +248,11 @@ impl Work for Pump {
                 ticket: Ticket::new(tag),
             });
         }
-        if claim.drained {
+        if claim.drained || claim.suspect_waits {
             state.look = false;
         }
+        state.suspect_waits = claim.suspect_waits;
+        state.hold_until = None;
         state.next_due = claim.next_due.or(state.next_due.filter(|_| !claim.drained));
         if self.gone {
             state.failed.get_or_insert_with(|| {
@@ -260,10 +277,18 @@ impl Work for Pump {
         if !self.over {
             let mut state = self.shared.lock();
             state.pumping = false;
-            if let Err(error) = &result
-                && !error.is_transient()
-            {
-                state.failed.get_or_insert(error.duplicate());
+            if let Err(error) = &result {
+                // What was not even begun fails with the rest.
+                for item in state.settling.drain(..) {
+                    let _ = item.reply.send(Err(error.duplicate()));
+                }
+                if error.is_transient() {
+                    // A full disk, say: the consumer lives and keeps what it holds until there is room again.
+                    tracing::warn!(queue = %self.shared.queue, %error, "the store cannot be written; trying again");
+                    state.hold_until = Some(Instant::now() + TRY_AGAIN);
+                } else {
+                    state.failed.get_or_insert(error.duplicate());
+                }
             }
             drop(state);
             self.shared.changed.notify_one();
@@ -299,6 +324,8 @@ impl StoreSubscription {
                 pumping: false,
                 look: true,
                 stopped: false,
+                suspect_waits: false,
+                hold_until: None,
                 next_due: None,
                 failed: None,
                 next_tag: 0,
@@ -322,7 +349,7 @@ impl StoreSubscription {
             let woken = self.watch.drain();
             self.heed(woken).await?;
             self.shared.pump();
-            let (pumping, next_due) = {
+            let (pumping, next_due, hold_until) = {
                 let mut state = self.shared.lock();
                 if !state.ready.is_empty() {
                     return Ok(state.ready.drain(..).collect());
@@ -333,13 +360,16 @@ impl StoreSubscription {
                 if state.stopped && !state.pumping {
                     return Ok(Vec::new());
                 }
-                (state.pumping, state.next_due)
+                (state.pumping, state.next_due, state.hold_until)
             };
             let now = Instant::now();
             let mut until = self.reap_at;
             if let Some(due) = next_due {
                 let wait = (due - self.store.inner.clock.now()).max(0) as u64 + 1;
                 until = until.min(now + Duration::from_millis(wait));
+            }
+            if let Some(hold_until) = hold_until {
+                until = until.min(hold_until);
             }
             if pumping {
                 until = until.min(asked + PATIENCE);
@@ -447,12 +477,35 @@ impl StoreSettler {
         }
     }
 
+    /// Waits until the step is done. While the store cannot be written it is tried again: the work behind a settlement is
+    /// done, and forgetting that would do it twice.
     async fn step(&self, tag: u64, step: Step) -> Result<()> {
-        let (reply, answer) = oneshot::channel();
-        self.shared.lock().settling.push(Settling { tag, step, reply });
-        self.shared.pump();
-        answer
-            .await
-            .unwrap_or_else(|_| Err(Error::bug("a settlement was dropped by the store")))
+        let give_up = Instant::now() + SETTLE_PATIENCE;
+        loop {
+            let (reply, answer) = oneshot::channel();
+            {
+                let mut state = self.shared.lock();
+                state.settling.push(Settling {
+                    tag,
+                    step: step.clone(),
+                    reply,
+                });
+                if state.suspect_waits {
+                    state.look = true;
+                }
+            }
+            self.shared.pump();
+            let result = answer
+                .await
+                .unwrap_or_else(|_| Err(Error::bug("a settlement was dropped by the store")));
+            match result {
+                Err(error)
+                    if error.is_transient() && error.kind() != ErrorKind::DeliveryLost && Instant::now() < give_up =>
+                {
+                    tokio::time::sleep(TRY_AGAIN).await;
+                }
+                result => return result,
+            }
+        }
     }
 }
