@@ -1,4 +1,5 @@
 //! Children and their guardian, through the library's front door.
+#![allow(clippy::unwrap_used)]
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -201,7 +202,7 @@ fn what_a_child_leaves_in_its_group_is_killed() {
 fn a_grandchild_that_left_the_group_does_not_hold_us_up() {
     let folder = tempfile::tempdir().unwrap();
     let token = token("left");
-    for grandchild in ["exec sleep 600", "while echo more; do :; done"] {
+    for grandchild in ["exec sleep 600", "trap \"\" PIPE; while :; do echo more; done"] {
         let file = folder.path().join("pid");
         let _ = fs::remove_file(&file);
         // The child ends only when the grandchild has left its group.
@@ -451,9 +452,68 @@ fn consumer_to_be_killed() {
     guardian.finish();
 }
 
+/// Not a test of its own either: a consumer in the middle of starting and ending children, on four threads.
+#[test]
+#[ignore = "the other tests start it"]
+fn busy_consumer_to_be_killed() {
+    let folder = PathBuf::from(std::env::var_os("TEST_FOLDER").unwrap());
+    let token = std::env::var("TEST_TOKEN").unwrap();
+    let guardian = Arc::new(Guardian::start(Path::new(QCTL), &lifeline(&folder, &token)).unwrap());
+    let mut sleep = program(&["sleep", "600"]);
+    sleep.env.set(OWNER, &token);
+    thread::scope(|scope| {
+        for milliseconds in [0, 1, 5, 20] {
+            let (sleep, guardian) = (sleep.clone(), Arc::clone(&guardian));
+            scope.spawn(move || {
+                let mut runner = Runner::new().unwrap();
+                loop {
+                    let mut job = Job::new(sleep.clone());
+                    job.timeout = Some(Duration::from_millis(milliseconds));
+                    job.guardian = Some(Arc::clone(&guardian));
+                    runner.run(job, &Cancel::new()).unwrap();
+                }
+            });
+        }
+    });
+}
+
+/// The processes that carry this owner's mark.
+fn marked(token: &str) -> Vec<String> {
+    let mark = format!("{OWNER}={token}");
+    let carries = |folder: &Path| {
+        fs::read(folder.join("environ"))
+            .is_ok_and(|environ| environ.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()))
+    };
+    let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    processes
+        .filter(|folder| carries(folder))
+        .map(|folder| folder.display().to_string())
+        .collect()
+}
+
+#[test]
+fn killed_at_any_moment_a_consumer_leaves_no_child_beyond_its_lock() {
+    for round in 0..25 {
+        let folder = tempfile::tempdir().unwrap();
+        let token = token(&format!("any moment {round}"));
+        let mut consumer = consumer_named("busy_consumer_to_be_killed", folder.path(), &token, "", &[]);
+        until("children run", || !marked(&token).is_empty());
+        // Not a wait for anything: it moves the moment of the kill about.
+        thread::sleep(Duration::from_micros(fastrand::u64(0..20_000)));
+        consumer.kill().unwrap();
+        consumer.wait().unwrap();
+        until("the lock is free", || !is_locked(folder.path()));
+        assert_eq!(marked(&token), [""; 0], "round {round}");
+    }
+}
+
 fn consumer(folder: &Path, token: &str, script: &str, switches: &[&str]) -> Child {
+    consumer_named("consumer_to_be_killed", folder, token, script, switches)
+}
+
+fn consumer_named(name: &str, folder: &Path, token: &str, script: &str, switches: &[&str]) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "consumer_to_be_killed", "--ignored", "--nocapture"]);
+    command.args(["--exact", name, "--ignored", "--nocapture"]);
     command
         .env("TEST_FOLDER", folder)
         .env("TEST_TOKEN", token)

@@ -1,11 +1,16 @@
 //! The handlers there are: a table. Adding one is a file, a `mod` line and a row.
 
 pub mod allow;
+mod children;
+pub mod command;
+pub mod exec;
+mod facts;
+pub mod noop;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use allow::{CommandEntry, Commands, DashArguments, Pattern};
+pub use allow::{Allowed, CommandEntry, Commands, DashArguments, Pattern};
 
 use crate::consumer::handler::{ExitCodes, Handler};
 use crate::error::Result;
@@ -37,9 +42,30 @@ pub struct HandlerContext {
 }
 
 /// The table.
-pub static HANDLERS: &[HandlerSpec] = &[];
+pub static HANDLERS: &[HandlerSpec] = &[command::SPEC, exec::SPEC, noop::SPEC];
 
 /// The handler of this kind.
 pub fn find(kind: &str) -> Option<&'static HandlerSpec> {
     HANDLERS.iter().find(|spec| spec.kind == kind)
+}
+
+/// The key `env:` of a handler: further variables for its children.
+fn environment(settings: &mut Settings) -> Result<Vec<(String, String)>> {
+    let variables = settings.text_map(&["env"])?.unwrap_or_default();
+    match variables
+        .iter()
+        .find(|(name, value)| !is_variable(name) || value.contains('\0'))
+    {
+        Some((name, _)) => Err(settings.error(
+            "env",
+            format!(
+                "cannot set {name:?}: a name must not be empty, hold `=` or begin with `QCTL_`, and no value a NUL byte"
+            ),
+        )),
+        None => Ok(variables),
+    }
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['=', '\0']) && !name.starts_with("QCTL_")
 }

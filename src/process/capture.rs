@@ -136,6 +136,7 @@ fn clean(bytes: &[u8], newlines: bool) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::{Captured, LINE_LIMIT, Lines, TAIL_LIMIT, Tail};
 

@@ -93,6 +93,7 @@ impl fmt::Debug for Environment {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::ffi::{OsStr, OsString};
 

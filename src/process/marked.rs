@@ -226,6 +226,7 @@ fn is_gone_by(pidfd: Option<&OwnedFd>, until: Instant) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use rustix::process::{getpgid, getpid};
 

@@ -46,6 +46,7 @@ pub fn signal_name(signal: i32) -> Cow<'static, str> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::signal_name;
 

@@ -13,6 +13,7 @@ pub fn line(time: DateTime, pid: u32, host: &str, text: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use jiff::civil::date;
 

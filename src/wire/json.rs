@@ -139,6 +139,27 @@ fn write_float(value: f64, out: &mut String) {
     write!(out, "e{exponent:+}").expect("writing to a String cannot fail");
 }
 
+impl From<serde_json::Value> for Json {
+    fn from(value: serde_json::Value) -> Self {
+        use serde_json::Value;
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(value),
+            Value::Number(number) => number
+                .as_i64()
+                .map_or_else(|| Self::Float(number.as_f64().unwrap_or(0.0)), Self::Int),
+            Value::String(text) => Self::Text(text),
+            Value::Array(items) => Self::List(items.into_iter().map(Self::from).collect()),
+            Value::Object(entries) => Self::Map(
+                entries
+                    .into_iter()
+                    .map(|(key, value)| (key, Self::from(value)))
+                    .collect(),
+            ),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(JsonVisitor)
@@ -204,6 +225,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use proptest::prelude::{Strategy, any, prop, prop_oneof, proptest};
 

@@ -4,6 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+
 /// The media type of a reply.
 pub const CONTENT_TYPE: &str = "application/json";
 
@@ -91,6 +93,11 @@ impl Reply {
         }
     }
 
+    /// Whether the message was done.
+    pub fn ok(&self) -> bool {
+        self.status == Status::Done
+    }
+
     /// The body. Output that is not UTF-8 is sent as base64, and the body says so.
     pub fn encode(&self) -> Vec<u8> {
         let (stdout, stdout_encoding) = to_text(&self.stdout, self.stdout_truncated);
@@ -111,9 +118,9 @@ impl Reply {
     }
 
     /// Reads a body.
-    pub fn parse(body: &[u8]) -> Result<Self, String> {
-        let body: Body =
-            serde_json::from_slice(body).map_err(|error| format!("the reply is not one of qctl's: {error}"))?;
+    pub fn parse(body: &[u8]) -> Result<Self> {
+        let body: Body = serde_json::from_slice(body)
+            .map_err(|error| Error::protocol("the reply is not one of qctl's").because(error))?;
         Ok(Self {
             status: body.status,
             reason: body.reason,
@@ -139,16 +146,17 @@ fn to_text(bytes: &[u8], truncated: bool) -> (String, Encoding) {
     }
 }
 
-fn from_text(text: String, encoding: Encoding) -> Result<Vec<u8>, String> {
+fn from_text(text: String, encoding: Encoding) -> Result<Vec<u8>> {
     match encoding {
         Encoding::Utf8 => Ok(text.into_bytes()),
         Encoding::Base64 => STANDARD
             .decode(text)
-            .map_err(|error| format!("the reply's output is not base64: {error}")),
+            .map_err(|error| Error::protocol("the reply's output is not base64").because(error)),
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use proptest::prelude::{any, proptest};
 

@@ -2,6 +2,7 @@
 //! consumer is gone. A pipe because its contents and its end of file survive the writer; unread because waking the
 //! guardian for every message would cost as much as a tenth of a message.
 
+use std::fmt::Write;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -92,7 +93,7 @@ impl Board {
         let outdated = self.used;
         let mut list = String::from("=\n");
         for group in &self.running {
-            list.push_str(&format!("+{group}\n"));
+            writeln!(list, "+{group}").expect("writing to a String cannot fail");
         }
         self.put(list.as_bytes());
         let mut left = outdated;
@@ -131,6 +132,7 @@ pub(super) fn read(text: &str) -> Verdict {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::fs::File;
     use std::io::Read;
@@ -140,9 +142,9 @@ mod tests {
     fn contents(board: Board, close: bool) -> String {
         let reader = board.reader().unwrap();
         if close {
-            board.close()
+            board.close();
         } else {
-            drop(board)
+            drop(board);
         }
         let mut text = String::new();
         File::from(reader).read_to_string(&mut text).unwrap();

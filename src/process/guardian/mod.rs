@@ -38,7 +38,7 @@ const TOKEN: &str = "QCTL_GUARD";
 const READY_WITHIN: Duration = Duration::from_secs(5);
 
 /// The longest wait between two tries to start a guardian in place of one that died.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+const LONGEST_BACKOFF: Duration = Duration::from_mins(1);
 
 /// A consumer's guardian. Dropped, it is told that all is well, and waited for.
 #[derive(Debug)]

@@ -1,37 +1,61 @@
 //! From the words after `qctl queuecommand PRODUCER` to a console command.
 
 use super::{ConsoleCommand, OptionValue};
+use crate::error::{Error, Result};
 
-/// Reads a command's own words.
-///
-/// - `--name=value` and `-n=value` are options with a value; `--name` and `-n` are flags. An option given twice has a list.
-/// - Any other word that begins with a dash and has no `=` is a flag of that name: `-vvv`, and also `-5`.
-/// - `option.name.value` and `option.name` are the old spelling of the same.
-/// - A lone `-`, and every word after `--`, is an argument.
-///
-/// Dashes that the usual rule (one for a letter, two for a word) would not give back are kept in the name.
-pub fn from_command_line(command: &str, words: &[String]) -> ConsoleCommand {
-    let mut made = ConsoleCommand {
-        command: command.to_owned(),
-        ..ConsoleCommand::default()
-    };
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        if word == "--" {
-            made.arguments.extend(words.by_ref().cloned());
-        } else if let Some((name, value)) = old_option(word) {
-            add(&mut made.options, name.to_owned(), value);
-        } else if word.starts_with('-') && word != "-" {
-            let (name, value) = match word.split_once('=') {
-                Some((name, value)) => (name, Some(value)),
-                None => (word.as_str(), None),
-            };
-            add(&mut made.options, without_usual_dashes(name).to_owned(), value);
-        } else {
-            made.arguments.push(word.clone());
-        }
+impl ConsoleCommand {
+    /// A command with what was typed behind its name; see [`add_words`](Self::add_words).
+    pub fn from_command_line(command: &str, words: &[String]) -> Result<Self> {
+        let mut made = Self {
+            command: command.to_owned(),
+            ..Self::default()
+        };
+        made.add_words(words)?;
+        Ok(made)
     }
-    made
+
+    /// Reads a command's own words.
+    ///
+    /// - `--name=value` and `-n=value` are options with a value; `--name` and `-n` are flags. An option given twice has a
+    ///   list.
+    /// - Any other word that begins with a dash and has no `=` is a flag of that name: `-vvv`, and also `-5`.
+    /// - `option.name.value` and `option.name` are the old spelling of the same.
+    /// - A lone `-`, and every word after `--`, is an argument.
+    ///
+    /// Dashes that the usual rule (one for a letter, two for a word) would not give back are kept in the name. A name that
+    /// no consumer would take is an error.
+    pub fn add_words(&mut self, words: &[String]) -> Result<()> {
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            if word == "--" {
+                self.arguments.extend(words.by_ref().cloned());
+            } else if let Some((name, value)) = old_option(word) {
+                self.add_option(name, value)?;
+            } else if word.starts_with('-') && word != "-" {
+                let (name, value) = match word.split_once('=') {
+                    Some((name, value)) => (name, Some(value)),
+                    None => (word.as_str(), None),
+                };
+                self.add_option(without_usual_dashes(name), value)?;
+            } else {
+                self.arguments.push(word.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds an option by its name as it travels, usually without dashes; `None` is a flag. Given again, it has a list of
+    /// values.
+    pub fn add_option(&mut self, name: &str, value: Option<&str>) -> Result<()> {
+        if !is_option_name(name) {
+            return Err(Error::bad_input(format!(
+                "the option name '{}' cannot be passed on: write letters, digits and `_.:-`, or `--` before an argument",
+                name.escape_debug()
+            )));
+        }
+        add(&mut self.options, name, value);
+        Ok(())
+    }
 }
 
 /// Whether a queued option's name is one that can be passed on: up to two dashes, then letters, digits and `_.:-`, the first
@@ -65,10 +89,10 @@ fn without_usual_dashes(name: &str) -> &str {
     }
 }
 
-fn add(options: &mut Vec<(String, OptionValue)>, name: String, value: Option<&str>) {
-    let Some((_, known)) = options.iter_mut().find(|(known, _)| *known == name) else {
+fn add(options: &mut Vec<(String, OptionValue)>, name: &str, value: Option<&str>) {
+    let Some((_, known)) = options.iter_mut().find(|(known, _)| known == name) else {
         options.push((
-            name,
+            name.to_owned(),
             value.map_or(OptionValue::Flag, |value| OptionValue::Text(value.to_owned())),
         ));
         return;
@@ -86,12 +110,13 @@ fn add(options: &mut Vec<(String, OptionValue)>, name: String, value: Option<&st
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use super::{OptionValue, from_command_line, is_option_name};
+    use super::{ConsoleCommand, OptionValue, is_option_name};
 
     fn read(words: &[&str]) -> (Vec<String>, Vec<(String, OptionValue)>) {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        let command = from_command_line("c", &words);
+        let command = ConsoleCommand::from_command_line("c", &words).unwrap();
         (command.arguments, command.options)
     }
 
@@ -147,9 +172,17 @@ mod tests {
 
     #[test]
     fn unusual_dashes_are_kept() {
-        let (_, options) = read(&["-vvv", "--x", "-name=1", "---odd", "-é", "--=v", "-=v"]);
+        let (_, options) = read(&["-vvv", "--x", "-name=1", "-x", "--name"]);
         let names: Vec<_> = options.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["-vvv", "--x", "-name", "---odd", "é", "--", "-"]);
+        assert_eq!(names, ["-vvv", "--x", "-name", "x", "name"]);
+    }
+
+    #[test]
+    fn names_that_no_consumer_takes_are_refused() {
+        for word in ["--x; touch P; #", "---odd", "-é", "--=v", "-=v", "option.a b.c"] {
+            let error = ConsoleCommand::from_command_line("c", &[word.to_owned()]).unwrap_err();
+            assert_eq!(error.exit_code(), 65, "{word}: {error}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod command_line;
 
-pub use command_line::{from_command_line, is_option_name};
+pub use command_line::is_option_name;
 
 use super::json::Json;
 
@@ -67,7 +67,7 @@ pub struct ServiceCall {
 
 impl ConsoleCommand {
     /// The body.
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn body(&self) -> Vec<u8> {
         let options = self
             .options
             .iter()
@@ -136,7 +136,7 @@ impl OptionValue {
 
 impl HttpRequest {
     /// The body.
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn body(&self) -> Vec<u8> {
         object([("url", text(&self.url)), ("options", Json::Map(self.options.clone()))])
     }
 
@@ -162,7 +162,7 @@ impl HttpRequest {
 
 impl XmlRpcCall {
     /// The body.
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn body(&self) -> Vec<u8> {
         object([
             ("server", text(&self.server)),
             ("method", text(&self.method)),
@@ -188,7 +188,7 @@ impl XmlRpcCall {
 
 impl ServiceCall {
     /// The body.
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn body(&self) -> Vec<u8> {
         object([
             ("service", text(&self.service)),
             ("method", text(&self.method)),
@@ -295,4 +295,5 @@ fn scalar(value: &Json) -> Option<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;

@@ -1,0 +1,340 @@
+//! The handler `command`: each message names a command, which is run if `commands:` allows it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::allow::{Allowed, CommandEntry, Commands, DashArguments, ECHOBACK};
+use super::children::{Children, DEFAULT_TIMEOUT, Launcher, reject};
+use super::facts::Facts;
+use super::{HandlerContext, HandlerSpec};
+use crate::consumer::handler::{Call, Handler, Outcome};
+use crate::error::Result;
+use crate::queue::Lifeline;
+use crate::settings::Settings;
+use crate::wire::kaliop::{self, ConsoleCommand, OptionValue, is_option_name};
+
+pub(super) const SPEC: HandlerSpec = HandlerSpec {
+    kind: "command",
+    about: "runs the command that the message names, if `commands:` allows it",
+    example: "command: { timeout: 60s }",
+    parse,
+};
+
+/// No command line is longer than this, so no body need be read that is.
+const BODY_LIMIT: usize = 4 << 20;
+
+/// The keys of `command`.
+#[derive(Clone, Debug)]
+pub struct CommandSettings {
+    /// How long a command may run; `None`: for ever.
+    pub timeout: Option<Duration>,
+    /// The entries of `commands:` (or `echoback`) that it is restricted to; `None`: all of them.
+    pub commands: Option<Vec<String>>,
+    /// The media types it takes. A message that has none is taken too.
+    pub content_types: Vec<String>,
+}
+
+impl Default for CommandSettings {
+    fn default() -> Self {
+        Self {
+            timeout: Some(DEFAULT_TIMEOUT),
+            commands: None,
+            content_types: vec![kaliop::CONTENT_TYPE.to_owned()],
+        }
+    }
+}
+
+/// Runs the command that a message names.
+#[derive(Debug)]
+pub struct CommandHandler {
+    commands: Commands,
+    with_echoback: bool,
+    content_types: Vec<String>,
+    /// One for each entry, in the same order, and one for the built-in command.
+    launchers: Vec<Launcher>,
+    built_in: Launcher,
+    children: Children,
+}
+
+#[derive(Clone, Copy)]
+enum Mode {
+    Process,
+}
+
+fn parse(mut settings: Settings, context: &HandlerContext) -> Result<Arc<dyn Handler>> {
+    let Mode::Process = settings
+        .choice(&["mode"], &[("process", Mode::Process)])?
+        .unwrap_or(Mode::Process);
+    let defaults = CommandSettings::default();
+    let parsed = CommandSettings {
+        timeout: settings.limit_duration(&["timeout"])?.unwrap_or(defaults.timeout),
+        commands: settings.texts(&["commands"])?,
+        content_types: settings.texts(&["content_types"])?.unwrap_or(defaults.content_types),
+    };
+    if let Some(unknown) = unknown_entry(&parsed, &context.commands) {
+        let known: Vec<&str> = context
+            .commands
+            .entries
+            .iter()
+            .map(|entry| entry.name.as_str())
+            .collect();
+        let known = known.into_iter().chain([ECHOBACK[0]]).collect::<Vec<_>>().join(", ");
+        return Err(settings.error(
+            "commands",
+            format!("names `{unknown}`, which is no entry of `commands:` ({known})"),
+        ));
+    }
+    settings.finish()?;
+    Ok(Arc::new(CommandHandler::new(parsed, context)))
+}
+
+fn unknown_entry<'a>(settings: &'a CommandSettings, commands: &Commands) -> Option<&'a str> {
+    let known = |name: &str| name == ECHOBACK[0] || commands.entries.iter().any(|entry| entry.name == name);
+    settings
+        .commands
+        .iter()
+        .flatten()
+        .map(String::as_str)
+        .find(|name| !known(name))
+}
+
+impl CommandHandler {
+    /// A handler with these keys. Names of entries that there are not are as good as absent.
+    pub fn new(settings: CommandSettings, context: &HandlerContext) -> Self {
+        let wanted = |name: &str| {
+            settings
+                .commands
+                .as_ref()
+                .is_none_or(|names| names.iter().any(|wanted| wanted == name))
+        };
+        let entries: Vec<CommandEntry> = context
+            .commands
+            .entries
+            .iter()
+            .filter(|entry| wanted(&entry.name))
+            .cloned()
+            .collect();
+        let launcher = |entry: &CommandEntry| {
+            let key = format!("commands.{}.run", entry.name);
+            Launcher::new(key, entry.run.clone(), &entry.env, entry.cwd.clone().map(Into::into))
+        };
+        let echoback = vec![context.program.to_string_lossy().into_owned(), ECHOBACK[0].to_owned()];
+        Self {
+            launchers: entries.iter().map(launcher).collect(),
+            built_in: Launcher::new("the built-in command echoback".to_owned(), echoback, &[], None),
+            with_echoback: wanted(ECHOBACK[0]),
+            commands: Commands { entries },
+            content_types: settings.content_types,
+            children: Children::new(context, settings.timeout),
+        }
+    }
+
+    fn choose(&self, call: &Call) -> Result<(&Launcher, Vec<String>), String> {
+        if let Some(content_type) = &call.message.content_type
+            && !self
+                .content_types
+                .iter()
+                .any(|accepted| is_same_type(accepted, content_type))
+        {
+            let accepted = self.content_types.join(", ");
+            return Err(format!(
+                "the content type {content_type:?} is not among those taken ({accepted})"
+            ));
+        }
+        let body = &call.message.body;
+        if body.len() > BODY_LIMIT {
+            return Err(format!(
+                "the body has {} bytes; no command line is longer than {BODY_LIMIT}",
+                body.len()
+            ));
+        }
+        let command = ConsoleCommand::parse(body)?;
+        let name = command.command.as_str();
+        let allowed = self.commands.allowed(name).filter(|allowed| match allowed {
+            Allowed::Entry(_) => true,
+            Allowed::BuiltIn => self.with_echoback,
+        });
+        match allowed {
+            Some(Allowed::Entry(entry)) => {
+                let position = self
+                    .commands
+                    .entries
+                    .iter()
+                    .position(|known| std::ptr::eq(known, entry));
+                let launcher = position.and_then(|position| self.launchers.get(position));
+                let launcher = launcher.ok_or_else(|| format!("the command {name:?} has no program"))?;
+                let mut arguments = vec![name.to_owned()];
+                arguments.extend(arguments_of(&command, entry.dash_arguments)?);
+                Ok((launcher, arguments))
+            }
+            Some(Allowed::BuiltIn) => Ok((&self.built_in, arguments_of(&command, DashArguments::Separator)?)),
+            None => Err(format!(
+                "the command {name:?} is not allowed; the `allow` of an entry of `commands:` must name it"
+            )),
+        }
+    }
+}
+
+/// Compares media types without their parameters.
+fn is_same_type(accepted: &str, content_type: &str) -> bool {
+    let bare = |text: &str| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    bare(accepted) == bare(content_type)
+}
+
+/// What follows a command's name: its arguments, then its options, each option with its value as one word.
+///
+/// An option's own dashes are kept; without any, a letter has one dash and a longer name two. A value is glued to one dash
+/// (`-fvalue`) and joined to two by `=` (`--file=value`). No option is dropped: a name that is not plain, a NUL byte, and an
+/// argument that begins with a dash where these are refused, are errors.
+pub fn arguments_of(command: &ConsoleCommand, dash_arguments: DashArguments) -> Result<Vec<String>, String> {
+    if command.command.starts_with('-') || command.command.chars().any(char::is_control) {
+        return Err(format!("{:?} is not the name of a command", command.command));
+    }
+    let mut options = Vec::new();
+    for (name, value) in &command.options {
+        if !is_option_name(name) {
+            return Err(format!(
+                "the option name {name:?} is not allowed: only letters, digits and `_.:-` are"
+            ));
+        }
+        let dashed = match name.chars().count() {
+            _ if name.starts_with('-') => name.clone(),
+            1 => format!("-{name}"),
+            _ => format!("--{name}"),
+        };
+        let joined = |value: &String| {
+            let join = if dashed.starts_with("--") { "=" } else { "" };
+            format!("{dashed}{join}{value}")
+        };
+        match value {
+            OptionValue::Flag => options.push(dashed),
+            OptionValue::Text(value) => options.push(joined(value)),
+            OptionValue::List(values) => options.extend(values.iter().map(joined)),
+        }
+    }
+    let arguments = command.arguments.iter().cloned();
+    let dash = command
+        .arguments
+        .iter()
+        .find(|argument| argument.starts_with('-') && *argument != "-");
+    let words: Vec<String> = match (dash_arguments, dash) {
+        (DashArguments::Refuse, Some(argument)) => {
+            return Err(format!(
+                "the argument {argument:?} begins with a dash, which this command's `dash_arguments` refuses"
+            ));
+        }
+        (DashArguments::Separator, Some(_)) => options.into_iter().chain(["--".to_owned()]).chain(arguments).collect(),
+        _ => arguments.chain(options).collect(),
+    };
+    match words.iter().find(|word| word.contains('\0')) {
+        Some(_) => Err("an argument or an option holds a NUL byte, which no program can be given".to_owned()),
+        None => Ok(words),
+    }
+}
+
+#[async_trait]
+impl Handler for CommandHandler {
+    async fn prepare(&self, lifeline: &Lifeline) -> Result<()> {
+        for launcher in &self.launchers {
+            launcher.check()?;
+        }
+        if self.with_echoback {
+            self.built_in.check()?;
+        }
+        self.children.prepare(lifeline).await
+    }
+
+    async fn handle(&self, call: Call) -> Outcome {
+        match self.choose(&call) {
+            Ok((launcher, arguments)) => {
+                self.children
+                    .run(launcher, arguments, Vec::new(), &Facts::of(&call), &call)
+                    .await
+            }
+            Err(reason) => reject(reason),
+        }
+    }
+
+    async fn finish(&self) {
+        self.children.finish().await;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::{ConsoleCommand, DashArguments, arguments_of, is_same_type};
+
+    fn arguments(body: &str, dash_arguments: DashArguments) -> Result<Vec<String>, String> {
+        arguments_of(&ConsoleCommand::parse(body.as_bytes()).unwrap(), dash_arguments)
+    }
+
+    #[test]
+    fn options_are_spelt_as_the_predecessor_did() {
+        let body = r#"{"command":"a:b","arguments":["x y",2],"options":{
+            "f":"t.txt","v":null,"env":"prod","force":null,"-g":"h","--long":"a=b","-word":"x","n":true,"off":false,
+            "many":["1",2]}}"#;
+        let expected = [
+            "x y",
+            "2",
+            "-ft.txt",
+            "-v",
+            "--env=prod",
+            "--force",
+            "-gh",
+            "--long=a=b",
+            "-wordx",
+            "-n1",
+            "--off=",
+            "--many=1",
+            "--many=2",
+        ];
+        assert_eq!(arguments(body, DashArguments::Refuse).unwrap(), expected);
+    }
+
+    #[test]
+    fn option_names_that_are_not_plain_are_refused() {
+        for name in ["x; touch P; #", "", "---x", "a b", "$(id)", "a\\u0000", "é"] {
+            let error = arguments(
+                &format!(r#"{{"command":"a","options":{{"{name}":null}}}}"#),
+                DashArguments::Allow,
+            );
+            assert!(error.unwrap_err().contains("option name"), "{name}");
+        }
+    }
+
+    #[test]
+    fn arguments_that_begin_with_a_dash_are_as_the_command_says() {
+        let body = r#"{"command":"a","arguments":["-","--env=x"],"options":{"v":null}}"#;
+        assert!(arguments(body, DashArguments::Refuse).unwrap_err().contains("--env=x"));
+        assert_eq!(
+            arguments(body, DashArguments::Separator).unwrap(),
+            ["-v", "--", "-", "--env=x"]
+        );
+        assert_eq!(arguments(body, DashArguments::Allow).unwrap(), ["-", "--env=x", "-v"]);
+        let plain = r#"{"command":"a","arguments":["-","b"],"options":{"v":null}}"#;
+        for dash_arguments in [DashArguments::Refuse, DashArguments::Separator, DashArguments::Allow] {
+            assert_eq!(arguments(plain, dash_arguments).unwrap(), ["-", "b", "-v"]);
+        }
+    }
+
+    #[test]
+    fn what_no_program_can_be_given_is_refused() {
+        for body in [
+            r#"{"command":"a","arguments":["x\u0000y"]}"#,
+            r#"{"command":"a","options":{"f":"x\u0000y"}}"#,
+            r#"{"command":"-a"}"#,
+            r#"{"command":"a\nb"}"#,
+        ] {
+            assert!(arguments(body, DashArguments::Allow).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn media_types_are_compared_without_parameters() {
+        assert!(is_same_type("application/json", "Application/JSON; charset=utf-8"));
+        assert!(!is_same_type("application/json", "application/jsonp"));
+    }
+}
