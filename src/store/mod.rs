@@ -1,1 +1,3 @@
 //! The embedded store: a durable queue in one SQLite file, used by many processes of one host at once.
+
+pub mod maintenance;
