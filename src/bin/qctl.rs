@@ -1,3 +1,7 @@
 //! The command `qctl`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    qctl::main(std::env::args_os())
+}
