@@ -95,3 +95,10 @@ impl Settings {
         todo!()
     }
 }
+
+/// STUB
+pub fn suggestion<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .into_iter()
+        .find(|candidate| strsim::damerau_levenshtein(given, candidate) <= 2)
+}

@@ -1,0 +1,188 @@
+//! The verbs that change a queue. Those that destroy ask first.
+
+use serde_json::json;
+
+use super::target::Target;
+use super::{DeleteArgs, MessageArgs, Name, PurgeArgs, RedriveArgs};
+use crate::commands::{Outcome, confirm};
+use crate::context::Workplace;
+use crate::error::{Error, ErrorKind, Result};
+use crate::queue::{Purge, Redrive, Selection};
+
+/// `pause` and `resume`.
+pub(super) async fn set_paused(
+    place: &Workplace<'_>,
+    given: Option<&str>,
+    name: &Name,
+    paused: bool,
+) -> Result<Outcome> {
+    let target = Target::open(place, given, &name.name).await?;
+    target.connection.set_paused(&target.queue, paused).await?;
+    place
+        .context
+        .output
+        .report(&json!({ "queue": target.queue, "paused": paused }), |_| {
+            format!("{} queue {}", if paused { "paused" } else { "resumed" }, target.queue)
+        })?;
+    Ok(Outcome::DONE)
+}
+
+/// `purge`.
+pub(super) async fn purge(place: &Workplace<'_>, given: Option<&str>, args: &PurgeArgs) -> Result<Outcome> {
+    let target = Target::open(place, given, &args.name.name).await?;
+    let dead = args.dead.then(|| target.dead_queue());
+    let purge = Purge { dry_run: args.dry_run };
+    if !args.dry_run {
+        let widened = dead.as_ref().map(|dead| format!(" and of {dead}")).unwrap_or_default();
+        let question = format!(
+            "Remove all ready and delayed messages of queue {}{widened}?",
+            target.queue
+        );
+        if !confirm(place.context, question).await? {
+            return Ok(refused(place));
+        }
+    }
+    let removed = target.connection.purge(&target.queue, purge).await?;
+    let removed_dead = match &dead {
+        Some(dead) => match target.connection.purge(dead, purge).await {
+            Ok(count) => Some(count),
+            // No message was ever given up, so the queue for them may not be there.
+            Err(error) if error.kind() == ErrorKind::NotFound => Some(0),
+            Err(error) => return Err(error),
+        },
+        None => None,
+    };
+    let report =
+        json!({ "queue": target.queue, "removed": removed, "removed_dead": removed_dead, "dry_run": args.dry_run });
+    place.context.output.report(&report, |_| {
+        let verb = if args.dry_run { "would remove" } else { "removed" };
+        let mut lines = vec![format!("{verb} {removed} message(s) from queue {}", target.queue)];
+        if let (Some(count), Some(dead)) = (removed_dead, &dead) {
+            lines.push(format!("{verb} {count} message(s) from queue {dead}"));
+        }
+        lines.join("\n")
+    })?;
+    Ok(Outcome::DONE)
+}
+
+/// `delete`.
+pub(super) async fn delete(place: &Workplace<'_>, given: Option<&str>, args: &DeleteArgs) -> Result<Outcome> {
+    let target = Target::open(place, given, &args.name.name).await?;
+    let queue = &target.queue;
+    if args.dry_run {
+        let info = target.connection.info(queue).await?;
+        let waiting = info.ready + info.delayed.unwrap_or(0);
+        let held = info.held.unwrap_or(0);
+        let report = json!({ "queue": queue, "messages": waiting, "held": held, "dry_run": true });
+        place.context.output.report(&report, |_| {
+            format!("would delete queue {queue} with {waiting} message(s), {held} more are held")
+        })?;
+        return Ok(Outcome::DONE);
+    }
+    if !confirm(place.context, format!("Delete queue {queue} and all its messages?")).await? {
+        return Ok(refused(place));
+    }
+    let gone = target.connection.delete(queue, args.force).await?;
+    place
+        .context
+        .output
+        .report(&json!({ "queue": queue, "messages": gone, "dry_run": false }), |_| {
+            format!("deleted queue {queue}; {gone} message(s) went with it")
+        })?;
+    Ok(Outcome::DONE)
+}
+
+/// `drop`.
+pub(super) async fn drop_message(place: &Workplace<'_>, given: Option<&str>, args: &MessageArgs) -> Result<Outcome> {
+    let target = Target::open(place, given, &args.name.name).await?;
+    let (id, queue) = (&args.id, &target.queue);
+    if !args.dry_run {
+        if !confirm(place.context, format!("Remove message {id} from queue {queue}?")).await? {
+            return Ok(refused(place));
+        }
+        if !target.connection.drop_message(queue, id).await? {
+            return Err(no_such_message(id, queue, "or it is held; see `qctl managequeue peek`"));
+        }
+    }
+    say_one(place, args, &target, "dropped", "drop")
+}
+
+/// `release`.
+pub(super) async fn release(place: &Workplace<'_>, given: Option<&str>, args: &MessageArgs) -> Result<Outcome> {
+    let target = Target::open(place, given, &args.name.name).await?;
+    let (id, queue) = (&args.id, &target.queue);
+    if !args.dry_run && !target.connection.release_message(queue, id).await? {
+        return Err(no_such_message(
+            id,
+            queue,
+            "that is delayed; see `qctl managequeue peek --state delayed`",
+        ));
+    }
+    say_one(place, args, &target, "released", "release")
+}
+
+/// `redrive`.
+pub(super) async fn redrive(place: &Workplace<'_>, given: Option<&str>, args: &RedriveArgs) -> Result<Outcome> {
+    let target = Target::open(place, given, &args.name.name).await?;
+    let redrive = Redrive {
+        selection: Selection {
+            id: args.id.clone(),
+            matching: args.matching.clone(),
+            since: args.since,
+            until: args.until,
+            limit: args.limit,
+        },
+        rate: args.rate,
+        dry_run: args.dry_run,
+        within: None,
+    };
+    let report = target.connection.redrive(&target.queue, &redrive).await?;
+    let document = json!({
+        "queue": target.queue,
+        "moved": report.moved,
+        "left": report.left,
+        "dry_run": args.dry_run,
+    });
+    place.context.output.report(&document, |_| {
+        let verb = if args.dry_run { "would move" } else { "moved" };
+        format!(
+            "{verb} {} dead letter(s) back to queue {}, {} left",
+            report.moved, target.queue, report.left
+        )
+    })?;
+    if let Some(id) = &args.id
+        && report.moved == 0
+    {
+        return Err(no_such_message(
+            id,
+            &target.dead_queue(),
+            "; see `qctl managequeue peek --state dead`",
+        ));
+    }
+    Ok(Outcome::DONE)
+}
+
+fn say_one(place: &Workplace<'_>, args: &MessageArgs, target: &Target, done: &str, verb: &str) -> Result<Outcome> {
+    let report = json!({ "queue": target.queue, "id": args.id, "dry_run": args.dry_run });
+    place.context.output.report(&report, |_| {
+        let told = if args.dry_run {
+            format!("would {verb}")
+        } else {
+            done.to_owned()
+        };
+        format!("{told} message {} of queue {}", args.id, target.queue)
+    })?;
+    Ok(Outcome::DONE)
+}
+
+fn no_such_message(id: &str, queue: &str, further: &str) -> Error {
+    Error::not_found(format!(
+        "no message {} in queue {queue} {further}",
+        crate::output::one_line(id)
+    ))
+}
+
+fn refused(place: &Workplace<'_>) -> Outcome {
+    place.context.output.note("nothing was changed");
+    Outcome(1)
+}

@@ -1,0 +1,141 @@
+//! `declare`: makes a queue, as configured or with the properties given.
+
+use super::DeclareArgs;
+use super::target::Target;
+use crate::cli::values;
+use crate::commands::Outcome;
+use crate::context::Workplace;
+use crate::error::{Error, Result};
+use crate::queue::{HeaderValue, Queue, Topology};
+use crate::settings::suggestion;
+
+const PROPERTIES: &[&str] = &[
+    "durable",
+    "auto_delete",
+    "exclusive",
+    "max_priority",
+    "ttl",
+    "max_length",
+    "max_bytes",
+    "dead_letter",
+];
+
+/// Declares one queue with all that its entry needs.
+pub(super) async fn run(place: &Workplace<'_>, given: Option<&str>, args: &DeclareArgs) -> Result<Outcome> {
+    let target = Target::open(place, given, &args.name.name).await?;
+    let mut queue = target.configured.clone().unwrap_or_else(|| Queue {
+        name: target.queue.clone(),
+        durable: true,
+        dead_letter: Some(target.dead_queue()),
+        ..Queue::default()
+    });
+    for (name, value) in &args.argument {
+        set(&mut queue, name, value)?;
+    }
+    let mut topology = Topology {
+        exchanges: Vec::new(),
+        queues: vec![queue.clone()],
+    };
+    topology.merge(&target.topology);
+    let report = serde_json::json!({
+        "queue": queue.name,
+        "declared": !args.dry_run,
+        "dead_letter": queue.dead_letter,
+        "exchanges": topology.exchanges.iter().map(|exchange| exchange.name.as_str()).collect::<Vec<_>>(),
+        "bindings": queue.bindings.iter().map(|binding| {
+            serde_json::json!({ "exchange": binding.exchange, "routing_key": binding.routing_key })
+        }).collect::<Vec<_>>(),
+    });
+    if !args.dry_run {
+        target.connection.declare(&topology).await?;
+    }
+    place.context.output.report(&report, |_| {
+        let verb = if args.dry_run { "would declare" } else { "declared" };
+        format!("{verb} queue {}", queue.name)
+    })?;
+    Ok(Outcome::DONE)
+}
+
+fn set(queue: &mut Queue, name: &str, value: &str) -> Result<()> {
+    let wrong = |reason: String| Error::bad_input(format!("-a {name}: {reason}"));
+    match name {
+        "durable" => queue.durable = boolean(value).map_err(wrong)?,
+        "auto_delete" | "autodelete" => queue.auto_delete = boolean(value).map_err(wrong)?,
+        "exclusive" => queue.exclusive = boolean(value).map_err(wrong)?,
+        "max_priority" => {
+            queue.max_priority = Some(
+                value
+                    .parse()
+                    .map_err(|_| wrong("write a number from 0 to 255".to_owned()))?,
+            );
+        }
+        "ttl" => queue.ttl = Some(values::duration(value).map_err(wrong)?),
+        "max_length" => {
+            queue.max_length = Some(
+                value
+                    .parse()
+                    .map_err(|_| wrong("write a number of messages".to_owned()))?,
+            );
+        }
+        "max_bytes" => {
+            queue.max_bytes = Some(value.parse().map_err(|_| wrong("write a number of bytes".to_owned()))?);
+        }
+        "dead_letter" => queue.dead_letter = (!value.is_empty()).then(|| value.to_owned()),
+        native if native.starts_with("x-") => {
+            queue.arguments.insert(native.to_owned(), typed(value));
+        }
+        unknown => {
+            let hint = suggestion(unknown, PROPERTIES.iter().copied())
+                .map(|near| format!("; did you mean '{near}'?"))
+                .unwrap_or_default();
+            return Err(Error::usage(format!(
+                "no queue property '{unknown}'{hint} (there are: {}, and the broker's own x-…)",
+                PROPERTIES.join(", ")
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn boolean(value: &str) -> Result<bool, String> {
+    value.parse().map_err(|_| "write true or false".to_owned())
+}
+
+/// A broker's own argument: a number or truth value where it reads as one, else text.
+fn typed(value: &str) -> HeaderValue {
+    if let Ok(number) = value.parse::<i64>() {
+        HeaderValue::Int(number)
+    } else if let Ok(truth) = value.parse::<bool>() {
+        HeaderValue::Bool(truth)
+    } else {
+        HeaderValue::Text(value.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_are_read_and_unknown_ones_refused() {
+        let mut queue = Queue::default();
+        for (name, value) in [
+            ("max_priority", "10"),
+            ("ttl", "5m"),
+            ("durable", "true"),
+            ("x-queue-type", "quorum"),
+        ] {
+            set(&mut queue, name, value).expect(name);
+        }
+        assert_eq!(queue.max_priority, Some(10));
+        assert_eq!(queue.ttl, Some(std::time::Duration::from_mins(5)));
+        assert_eq!(
+            queue.arguments.get("x-queue-type"),
+            Some(&HeaderValue::Text("quorum".to_owned()))
+        );
+        let error = set(&mut queue, "max_lenght", "1").expect_err("misspelt");
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("did you mean 'max_length'"), "{error}");
+        assert_eq!(set(&mut queue, "ttl", "soon").expect_err("no duration").exit_code(), 65);
+    }
+}

@@ -1,0 +1,158 @@
+//! What was meant: the configuration, the output, and names resolved to entries and open connections.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::cli::Global;
+use crate::config::{self, Config, ConnectionEntry, ConsumerEntry, ProducerEntry, Surroundings};
+use crate::error::{Error, Result};
+use crate::output::Output;
+use crate::process;
+use crate::producer::{Producer, ProducerSettings};
+use crate::queue::{ConnectOptions, Connection};
+
+/// What every command is given: the global options and where to print.
+pub struct Context {
+    /// Options that every command shares.
+    pub global: Global,
+    /// Prints.
+    pub output: Output,
+}
+
+impl Context {
+    /// A context for these options. Nothing is read or opened before a command asks for it.
+    pub fn new(global: Global) -> Self {
+        let output = Output::new(global.format(), global.quiet, global.talks_json());
+        Self { global, output }
+    }
+
+    /// Installs logging; `usual` is the level that the command shows without `-v`.
+    pub fn log(&self, usual: LevelFilter) -> Result<()> {
+        self.global.logging(usual).install()
+    }
+
+    /// Reads the configuration.
+    pub fn load(&self) -> Result<Workplace<'_>> {
+        let config = config::load(&Surroundings::of_process(), self.global.config.as_deref())?;
+        Ok(Workplace { context: self, config })
+    }
+
+    /// Runs a future to its end on a runtime made for it.
+    pub fn block_on<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Error::temporary("the event loop cannot be started").because(error))?
+            .block_on(future)
+    }
+}
+
+/// The qctl program itself.
+pub fn program() -> Result<PathBuf> {
+    std::env::current_exe().map_err(|error| Error::general("the path of this program is unknown").because(error))
+}
+
+/// A context with its configuration read.
+pub struct Workplace<'a> {
+    /// The context.
+    pub context: &'a Context,
+    /// The configuration.
+    pub config: Config,
+}
+
+impl Workplace<'_> {
+    /// Whether qctl runs without a configuration file, so that any name is a queue.
+    pub fn is_implicit(&self) -> bool {
+        self.config.file.is_none()
+    }
+
+    /// The connection given with `-i` (a driver's name does where one connection has it), or else the entry's.
+    pub fn connection_or(&self, given: Option<&str>, entry: &str) -> Result<&ConnectionEntry> {
+        self.config
+            .connection(given.or(Some(entry).filter(|name| !name.is_empty())))
+    }
+
+    /// The producer with this name; without a configuration file any name is a queue.
+    pub fn producer(&self, name: &str) -> Result<ProducerEntry> {
+        require_name("producer", name)?;
+        if self.is_implicit() {
+            return Ok(config::implicit_producer(name));
+        }
+        self.config.producer(name).cloned()
+    }
+
+    /// The consumer with this name; without a configuration file any name is a queue of built-in commands.
+    pub fn consumer(&self, name: &str) -> Result<ConsumerEntry> {
+        require_name("consumer", name)?;
+        if self.is_implicit() {
+            return config::implicit_consumer(name);
+        }
+        self.config.consumer(name).cloned()
+    }
+
+    /// Opens a connection for one short command. An implicit store is named on standard error.
+    pub async fn connect(&self, entry: &ConnectionEntry) -> Result<Arc<dyn Connection>> {
+        self.tell_implicit_store(entry);
+        let options = ConnectOptions {
+            one_shot: true,
+            ..self.connect_options("qctl")
+        };
+        entry
+            .connector
+            .connect(&options)
+            .await
+            .map_err(|error| error.at(format!("connection {}", entry.name)))
+    }
+
+    /// How to connect, with this label.
+    pub fn connect_options(&self, label: &str) -> ConnectOptions {
+        ConnectOptions {
+            label: label.to_owned(),
+            timeout: self.context.global.connect_timeout,
+            one_shot: false,
+            implicit_queues: self.is_implicit(),
+            end_marked: Some(Arc::new(|token: &str| {
+                process::end_marked(token);
+            })),
+        }
+    }
+
+    /// Says which store is used where nothing was configured.
+    pub fn tell_implicit_store(&self, entry: &ConnectionEntry) {
+        if self.is_implicit() {
+            self.context.output.note(format_args!(
+                "qctl: no configuration file; using the embedded store {} (`qctl init` writes a configuration)",
+                entry.connector.endpoint()
+            ));
+        }
+    }
+
+    /// Opens what a producer needs.
+    pub async fn open_producer(&self, entry: &ProducerEntry, given: Option<&str>) -> Result<Producer> {
+        let connection = self.connect(self.connection_or(given, &entry.connection)?).await?;
+        Producer::new(connection, producer_settings(entry)).await
+    }
+}
+
+fn producer_settings(entry: &ProducerEntry) -> ProducerSettings {
+    ProducerSettings {
+        exchange: entry
+            .exchange
+            .as_ref()
+            .map(|exchange| exchange.name.clone())
+            .unwrap_or_default(),
+        queue: entry.queue.clone(),
+        ttl: entry.ttl,
+        topology: entry.topology.clone(),
+    }
+}
+
+fn require_name(kind: &str, name: &str) -> Result<()> {
+    if name.is_empty() {
+        return Err(Error::usage(format!("the {kind}'s name is empty")));
+    }
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! The program as its users meet it: arguments in, streams and exit codes out. One file a subcommand.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod support;
+
+mod command_line;
+mod completions;
+mod config;
+mod consumer;
+mod echoback;
+mod init;
+mod managedriver;
+mod managequeue;
+mod queuecommand;
+mod queuemessage;
+mod store;
+mod wait;

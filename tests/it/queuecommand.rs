@@ -1,0 +1,312 @@
+//! `qctl queuecommand`.
+
+use crate::support::{Place, Test};
+
+const CONFIG: &str = "
+connections: { here: 'sqlite://./queue.db' }
+producers:
+  mail: { exchange: { name: mail, type: topic }, routing_key: '' }
+  plain: { queue: plain }
+consumers:
+  mail:
+    queue: { name: mail, bindings: [{ exchange: mail, routing_key: 'app.#' }] }
+    handler: { command: {} }
+  plain: { queue: plain, handler: { command: {} } }
+commands:
+  console: { run: [echo], allow: ['app:*', 'regexp:cache:(clear|warmup)'] }
+";
+
+#[test]
+fn a_dry_run_shows_body_and_routing_key() {
+    Test::new()
+        .args(["queuecommand", "--dry-run", "demo", "echoback", "hello"])
+        .stdout_contains("\"command\":\"echoback\"")
+        .stdout_contains("\nrouting key: echoback\n")
+        .check();
+}
+
+/// The golden bytes of the format: what the old producers wrote.
+#[test]
+fn bodies_are_byte_for_byte_those_of_the_predecessor() {
+    let place = Place::new();
+    for (words, body, key) in [
+        (
+            &["-o", "env=prod", "-o", "v", "demo", "cache:clear", "a b", "é"][..],
+            r#"{"command":"cache:clear","arguments":["a b","\u00e9"],"options":{"env":"prod","v":null}}"#,
+            "cache.clear",
+        ),
+        (
+            &["demo", "a:b"],
+            r#"{"command":"a:b","arguments":[],"options":[]}"#,
+            "a.b",
+        ),
+        (
+            &["demo", "a:b", "--name=v", "-n=w", "--flag", "x", "--", "--y"],
+            r#"{"command":"a:b","arguments":["x","--y"],"options":{"name":"v","n":"w","flag":null}}"#,
+            "a.b",
+        ),
+    ] {
+        let document = place.json(["queuecommand", "--novalidate", "--dry-run"].iter().chain(words));
+        assert_eq!(document["body"], body, "{words:?}");
+        assert_eq!(document["routing_key"], key, "{words:?}");
+        assert_eq!(document["content_type"], "application/json");
+    }
+}
+
+#[test]
+fn the_old_option_form_is_understood() {
+    let document = Place::new().json([
+        "queuecommand",
+        "--dry-run",
+        "demo",
+        "echoback",
+        "hi",
+        "option.f.out.txt",
+    ]);
+    let body: serde_json::Value = serde_json::from_str(document["body"].as_str().unwrap()).unwrap();
+    assert_eq!(body["arguments"], serde_json::json!(["hi"]));
+    assert_eq!(body["options"]["f"], "out.txt");
+}
+
+#[test]
+fn everything_behind_the_command_is_its_own() {
+    let place = Place::new();
+    let result = place
+        .run([
+            "queuecommand",
+            "--dry-run",
+            "--novalidate",
+            "demo",
+            "app:x",
+            "-t",
+            "5",
+            "--dry-run",
+            "--output=json",
+        ])
+        .any_stdout()
+        .stderr_contains("--dry-run stands behind the command")
+        .stderr_contains("qctl's own options stand before demo")
+        .check();
+    assert!(result.stdout.starts_with("{\"command\":\"app:x\""), "{}", result.stdout);
+    place
+        .run([
+            "queuecommand",
+            "-q",
+            "--dry-run",
+            "--novalidate",
+            "demo",
+            "app:x",
+            "--dry-run",
+        ])
+        .any_stdout()
+        .check();
+    place
+        .run([
+            "queuecommand",
+            "--dry-run",
+            "--novalidate",
+            "demo",
+            "app:x",
+            "--",
+            "--dry-run",
+        ])
+        .any_stdout()
+        .check();
+}
+
+#[test]
+fn the_old_ttl_spelling_works() {
+    let document = Place::new().json(["queuecommand", "-ttl=60", "--dry-run", "demo", "echoback", "x"]);
+    assert_eq!(document["ttl"], 60.0);
+}
+
+#[test]
+fn it_tells_what_was_queued() {
+    let place = Place::with_config(CONFIG);
+    let text = place
+        .run(["queuecommand", "-t", "60", "mail", "app:send"])
+        .any_stdout()
+        .check()
+        .stdout;
+    assert!(
+        text.starts_with("Command queued for execution, will be valid for 60 seconds\nid: "),
+        "{text}"
+    );
+    let document = place.json(["queuecommand", "mail", "app:send", "--n=v"]);
+    assert_eq!(document["exchange"], "mail");
+    assert_eq!(document["routing_key"], "app.send");
+    assert!(!document["id"].as_str().unwrap().is_empty());
+    let id = place
+        .run(["queuecommand", "-q", "plain", "app:send"])
+        .any_stdout()
+        .check()
+        .stdout;
+    assert_eq!(id.lines().count(), 1);
+    assert_eq!(place.json(["managequeue", "info", "mail"])["ready"], 2);
+    assert_eq!(place.json(["managequeue", "info", "plain"])["ready"], 1);
+}
+
+#[test]
+fn options_do_not_disturb_the_routing_key() {
+    let document = Place::with_config(CONFIG).json([
+        "queuecommand",
+        "-r",
+        "app.other",
+        "-o",
+        "a=1",
+        "--dry-run",
+        "mail",
+        "app:x",
+    ]);
+    assert_eq!(document["routing_key"], "app.other");
+}
+
+#[test]
+fn an_unknown_producer_names_those_there_are() {
+    let error = Test::new()
+        .config(CONFIG)
+        .args(["queuecommand", "mial", "app:send"])
+        .code(66)
+        .any_stderr()
+        .check()
+        .stderr;
+    for part in [
+        "qctl: no producer is called `mial`",
+        "did you mean `mail`",
+        "mail, plain",
+    ] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    assert_eq!(error.lines().count(), 1);
+}
+
+#[test]
+fn a_command_that_is_not_allowed_is_refused_before_sending() {
+    let place = Place::with_config(CONFIG);
+    let error = place
+        .run(["queuecommand", "plain", "rm:all"])
+        .code(77)
+        .any_stderr()
+        .check()
+        .stderr;
+    for part in [
+        "'rm:all' is not allowed",
+        "app:*",
+        "--novalidate",
+        "commands:",
+        "qctl.yml",
+    ] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    assert_eq!(error.lines().count(), 1);
+    // A pattern is anchored at both ends.
+    place
+        .run(["queuecommand", "plain", "cache:clear:all"])
+        .code(77)
+        .any_stderr()
+        .check();
+    place.run(["queuecommand", "plain", "cache:clear"]).any_stdout().check();
+    place
+        .run(["queuecommand", "--novalidate", "plain", "rm:all"])
+        .any_stdout()
+        .check();
+    assert_eq!(place.json(["managequeue", "info", "plain"])["ready"], 2);
+}
+
+#[test]
+fn option_names_cannot_smuggle_a_shell() {
+    let place = Place::with_config(CONFIG);
+    place
+        .run(["queuecommand", "-o", "x; touch P; #=1", "plain", "app:send"])
+        .code(65)
+        .stderr_contains("qctl: ")
+        .check();
+    assert!(!place.path("P").exists());
+}
+
+#[test]
+fn a_message_that_no_queue_takes_is_an_error() {
+    Test::new()
+        .config(CONFIG)
+        .args(["queuecommand", "-r", "nobody.listens", "mail", "app:send"])
+        .code(66)
+        .stderr_contains("nobody.listens")
+        .check();
+}
+
+#[test]
+fn an_empty_or_dashed_command_is_a_mistake() {
+    Test::new()
+        .args(["queuecommand", "demo"])
+        .code(2)
+        .stderr_contains("<COMMAND>")
+        .check();
+    Test::new()
+        .args(["queuecommand", "demo", ""])
+        .code(2)
+        .stderr_contains("command's name")
+        .check();
+    Test::new()
+        .args(["queuecommand", "demo", "--bogus", "x"])
+        .code(2)
+        .stderr_contains("'--bogus'")
+        .check();
+}
+
+#[test]
+fn delayed_commands_wait() {
+    let place = Place::with_config(CONFIG);
+    place
+        .run(["queuecommand", "--delay", "1h", "plain", "app:send"])
+        .any_stdout()
+        .check();
+    let info = place.json(["managequeue", "info", "plain"]);
+    assert_eq!((info["ready"].as_u64(), info["delayed"].as_u64()), (Some(0), Some(1)));
+}
+
+#[test]
+fn one_id_is_one_message() {
+    let place = Place::with_config(CONFIG);
+    for _ in 0..2 {
+        place
+            .run(["queuecommand", "--message-id", "once", "plain", "app:send"])
+            .any_stdout()
+            .check();
+    }
+    assert_eq!(place.json(["managequeue", "info", "plain"])["ready"], 1);
+}
+
+#[test]
+fn connections_can_be_overridden_by_name_and_by_driver() {
+    let place =
+        Place::with_config("connections: { a: 'sqlite://./a.db' }\nproducers: { p: { queue: q } }\nconsumers: {}\n");
+    place
+        .run(["queuemessage", "-i", "sqlite", "p", "x"])
+        .any_stdout()
+        .check();
+    place
+        .run(["queuemessage", "--driver", "a", "p", "x"])
+        .any_stdout()
+        .check();
+    place
+        .run(["queuemessage", "-i", "rabbit", "p", "x"])
+        .code(66)
+        .stderr_contains("no connection is called `rabbit`")
+        .check();
+}
+
+#[test]
+fn an_implicit_store_is_named_once() {
+    let place = Place::new();
+    let error = place
+        .run(["queuecommand", "demo", "echoback", "x"])
+        .any_stdout()
+        .any_stderr()
+        .check()
+        .stderr;
+    assert_eq!(error.matches("embedded store").count(), 1, "{error}");
+    place
+        .run(["queuecommand", "-q", "demo", "echoback", "x"])
+        .any_stdout()
+        .check();
+}
