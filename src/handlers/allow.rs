@@ -39,3 +39,13 @@ pub enum DashArguments {
 /// A name to compare with: exact, with `*`, or `regexp:…` anchored at both ends.
 #[derive(Clone, Debug)]
 pub struct Pattern {}
+
+impl Pattern {
+    /// Reads a pattern; the error says what is wrong with it.
+    pub fn parse(text: &str) -> std::result::Result<Self, String> {
+        if text.is_empty() {
+            return Err("a pattern must not be empty".to_owned());
+        }
+        Ok(Self {})
+    }
+}
