@@ -1,8 +1,61 @@
 //! The configuration: found, included, interpolated, validated; every mistake names file, line and key.
+//!
+//! [`load`] does it all. What is found where is told by [`locate`]; [`show`] gives the result with its secrets masked,
+//! [`schema`] describes the file to editors, and [`first_file`] writes one.
 
+mod arguments;
+mod commands;
+mod connections;
+mod consumers;
+mod decode;
+mod fabric;
+mod find;
+mod first;
+mod implicit;
+mod include;
+mod lookup;
 pub mod model;
+mod names;
+mod offered;
+mod producers;
+mod queues;
+mod schema;
+mod sections;
+mod show;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod fakes;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod mistakes_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
+use std::path::Path;
+
+pub use decode::Tables;
+pub use find::{Located, Origin, Surroundings, candidates, locate};
+pub use first::{InitAnswers, first_file};
+pub use implicit::{implicit_consumer, implicit_producer};
 pub use model::{Config, ConnectionEntry, ConsumerEntry, ProducerEntry};
+pub use schema::schema;
+pub use show::show;
 
-mod stub;
-pub use stub::{InitAnswers, Surroundings, first_file, implicit_consumer, implicit_producer, load, schema, show};
+use crate::error::Result;
+
+/// Finds and reads the configuration; `explicit` is the file that `--config` names. Without any file there is one
+/// connection, `local`, on the embedded store in the user's state folder.
+pub fn load(surroundings: &Surroundings, explicit: Option<&Path>) -> Result<Config> {
+    load_with(surroundings, explicit, Tables::built_in())
+}
+
+/// As [`load`], with other drivers and handlers than the built-in ones.
+pub fn load_with(surroundings: &Surroundings, explicit: Option<&Path>, tables: Tables) -> Result<Config> {
+    let Some(located) = locate(surroundings, explicit)? else {
+        return decode::decode(surroundings, None, include::Loaded::default(), tables);
+    };
+    let loaded = include::read(surroundings, &located)?;
+    decode::decode(surroundings, Some(located.file), loaded, tables)
+}

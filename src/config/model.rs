@@ -28,6 +28,8 @@ pub struct Config {
     pub commands: Arc<Commands>,
     /// Where state is kept that is not the store's.
     pub state_dir: PathBuf,
+    /// The top-level maps of all files as written, to be shown.
+    pub roots: Vec<Settings>,
 }
 
 /// A named connection.
@@ -38,6 +40,8 @@ pub struct ConnectionEntry {
     pub driver: &'static DriverSpec,
     /// Opens it.
     pub connector: Arc<dyn Connector>,
+    /// Its keys as written, to be shown.
+    pub settings: Settings,
 }
 
 /// A named producer.

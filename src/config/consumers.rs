@@ -1,0 +1,269 @@
+//! `consumers:`: where messages come from, which handler takes them, and what becomes of failures.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::decode::Tables;
+use super::names::{check_name, those_there_are};
+use super::queues::{self, BindingDraft, QueueDraft};
+use crate::consumer::{Backoff, ExitCodes, RetryPolicy, Verdict};
+use crate::error::Result;
+use crate::handlers::HandlerSpec;
+use crate::settings::{Setting, Settings, Value};
+
+/// What `dead_letter:` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum DeadLetter {
+    /// Nothing: `<queue>.dead`.
+    Unsaid,
+    /// What is given up is removed.
+    None,
+    /// This queue.
+    Queue(String),
+}
+
+/// A consumer as written.
+pub(super) struct ConsumerDraft {
+    pub(super) name: String,
+    pub(super) setting: Setting,
+    pub(super) connection: Option<Setting>,
+    pub(super) queue: QueueDraft,
+    pub(super) dead_letter: DeadLetter,
+    pub(super) handler: &'static HandlerSpec,
+    pub(super) handler_settings: Settings,
+    pub(super) concurrency: usize,
+    pub(super) prefetch: Option<usize>,
+    pub(super) retry: RetryPolicy,
+    pub(super) exit_codes: ExitCodes,
+    pub(super) replies_allow: Vec<String>,
+    pub(super) stop_grace: Option<Duration>,
+}
+
+pub(super) fn consumer(name: &str, setting: &Setting, tables: Tables) -> Result<ConsumerDraft> {
+    check_name(setting, "a consumer", name)?;
+    let mut settings = setting.settings()?;
+    let connection = settings.setting(&["connection"])?;
+    let queue = queues::queue(name, setting, settings.setting(&["queue", "queue_options"])?)?;
+    let exchange = settings.setting(&["exchange", "exchange_options"])?;
+    let queue = bound_to(queue, exchange)?;
+    let (handler, handler_settings) = handler(&mut settings, tables)?;
+    let concurrency = settings.count_within(&["concurrency"], 1, 1000)?.unwrap_or(1) as usize;
+    let prefetch = queues::prefetch(&mut settings)?;
+    if prefetch.is_some() && queue.prefetch.is_some() {
+        return Err(settings.error("prefetch", "is given here and at the queue; keep one of the two"));
+    }
+    let retry = match settings.map(&["retry"])? {
+        Some(retry) => retry_policy(retry)?,
+        None => RetryPolicy::default(),
+    };
+    let exit_codes = settings
+        .setting(&["exit_codes"])?
+        .map_or_else(|| Ok(ExitCodes::default()), |setting| exit_codes(&setting))?;
+    let dead_letter = if let Some(setting) = settings.setting(&["dead_letter"])? {
+        dead_letter(&setting, &queue.queue.name)?
+    } else {
+        let usual = format!("{}.dead", queue.queue.name);
+        check_name(&queue.setting, "a dead-letter queue", &usual)?;
+        DeadLetter::Unsaid
+    };
+    let stop_grace = settings.limit_duration(&["stop_grace"])?.flatten();
+    let replies_allow = match settings.map(&["replies"])? {
+        None => Vec::new(),
+        Some(mut replies) => {
+            let allow = replies.texts(&["allow"])?.unwrap_or_default();
+            replies.finish()?;
+            allow
+        }
+    };
+    settings.finish()?;
+    Ok(ConsumerDraft {
+        name: name.to_owned(),
+        setting: setting.clone(),
+        connection,
+        prefetch: prefetch.or(queue.prefetch),
+        queue,
+        dead_letter,
+        handler,
+        handler_settings,
+        concurrency,
+        retry,
+        exit_codes,
+        replies_allow,
+        stop_grace,
+    })
+}
+
+/// A consumer's `exchange:` with its queue's routing keys is one more binding.
+fn bound_to(mut queue: QueueDraft, exchange: Option<Setting>) -> Result<QueueDraft> {
+    match (exchange, queue.keys.take()) {
+        (Some(exchange), keys) => queue.bindings.push(BindingDraft {
+            exchange: queues::exchange(&exchange)?,
+            keys: keys.map_or_else(Vec::new, |(_, keys)| keys),
+        }),
+        (None, Some((setting, _))) => {
+            return Err(setting.error(
+                "a queue is bound with `bindings: [{exchange: NAME, routing_key: …}]`, or by its consumer's `exchange:`; \
+                 there is neither",
+            ));
+        }
+        (None, None) => {}
+    }
+    Ok(queue)
+}
+
+fn handler(settings: &mut Settings, tables: Tables) -> Result<(&'static HandlerSpec, Settings)> {
+    let kinds = || tables.handlers.iter().map(|spec| spec.kind);
+    let Some(setting) = settings.setting(&["handler"])? else {
+        return Err(settings.missing(
+            "handler",
+            format!(
+                "what takes the messages, one of {}",
+                kinds().collect::<Vec<_>>().join(", ")
+            ),
+        ));
+    };
+    let (kind, setting, handler_settings) = match setting.written() {
+        Value::Map(entries) => match entries.as_slice() {
+            [(kind, _)] => {
+                let (_, inner) = setting.entries()?.remove(0);
+                (kind.clone(), inner.clone(), inner.settings()?)
+            }
+            [] => return Err(setting.error("names no handler")),
+            [(one, _), (other, _), ..] => {
+                return Err(setting.error(format!(
+                    "names {} handlers, `{}` and `{}` among them; keep one",
+                    entries.len(),
+                    one.escape_debug(),
+                    other.escape_debug()
+                )));
+            }
+        },
+        _ => (setting.text()?, setting.clone(), setting.empty_settings()),
+    };
+    let spec = tables.handler(&kind).ok_or_else(|| {
+        let end = those_there_are(&kind, kinds());
+        setting.error(format!("no handler is called `{}`{end}", kind.escape_debug()))
+    })?;
+    Ok((spec, handler_settings))
+}
+
+fn retry_policy(mut settings: Settings) -> Result<RetryPolicy> {
+    const MOST: u64 = 1_000_000;
+    let default = RetryPolicy::default();
+    let number = |value: Option<u64>, default: u32| value.map_or(default, |value| value as u32);
+    let min = settings.duration(&["min"])?;
+    let max = settings.duration(&["max"])?;
+    // One of the two alone moves the other's default out of its way.
+    let (min, max) = match (min, max) {
+        (Some(min), Some(max)) if min > max => {
+            return Err(settings.error(
+                "min",
+                format!(
+                    "must not be longer than `max`, and {} is longer than {}",
+                    humantime::format_duration(min),
+                    humantime::format_duration(max)
+                ),
+            ));
+        }
+        (Some(min), Some(max)) => (min, max),
+        (Some(min), None) => (min, default.max.max(min)),
+        (None, Some(max)) => (default.min.min(max), max),
+        (None, None) => (default.min, default.max),
+    };
+    let jitter = match settings.setting(&["jitter"])? {
+        None => default.jitter,
+        Some(setting) => {
+            let jitter = setting.number()?;
+            if !(0.0..=1.0).contains(&jitter) {
+                return Err(setting.error(format!("must be a share from 0 to 1, and is {}", setting.quoted())));
+            }
+            jitter
+        }
+    };
+    let backoffs = [
+        ("exponential", Backoff::Exponential),
+        ("linear", Backoff::Linear),
+        ("fixed", Backoff::Fixed),
+    ];
+    let policy = RetryPolicy {
+        attempts: number(settings.count_within(&["attempts"], 1, MOST)?, default.attempts),
+        signals: number(settings.count_within(&["signals"], 1, MOST)?, default.signals),
+        deliveries: number(settings.count_within(&["deliveries"], 0, MOST)?, default.deliveries),
+        backoff: settings.choice(&["backoff"], &backoffs)?.unwrap_or(default.backoff),
+        min,
+        max,
+        jitter,
+    };
+    settings.finish()?;
+    Ok(policy)
+}
+
+/// `0: ack`, `"70-79": retry`, `other`, `signal`, `timeout`. A single code wins over a range that holds it, and what is
+/// not mentioned keeps its default.
+fn exit_codes(setting: &Setting) -> Result<ExitCodes> {
+    const VERDICTS: &[(&str, Verdict)] = &[
+        ("ack", Verdict::Ack),
+        ("retry", Verdict::Retry),
+        ("reject", Verdict::Reject),
+    ];
+    let mut result = ExitCodes::default();
+    let mut ranges: BTreeMap<i32, Verdict> = BTreeMap::new();
+    let mut singles: BTreeMap<i32, Verdict> = BTreeMap::new();
+    for (key, value) in setting.entries()? {
+        let verdict = value.choice(VERDICTS)?;
+        match key.as_str() {
+            "other" => result.other = verdict,
+            "signal" => result.signal = verdict,
+            "timeout" => result.timeout = verdict,
+            _ => {
+                let (first, last) = code_range(&key).ok_or_else(|| {
+                    value
+                        .error("must be an exit code from 0 to 255, a range such as 70-79, or other, signal or timeout")
+                })?;
+                let known = if first == last { &mut singles } else { &mut ranges };
+                for code in first..=last {
+                    if known.insert(code, verdict).is_some_and(|before| before != verdict) {
+                        return Err(value.error(format!("exit code {code} was already given another meaning above")));
+                    }
+                }
+            }
+        }
+    }
+    result.codes.extend(ranges);
+    result.codes.extend(singles);
+    Ok(result)
+}
+
+fn code_range(text: &str) -> Option<(i32, i32)> {
+    let code = |text: &str| {
+        let text = text.trim();
+        let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        plain.then(|| text.parse::<u8>().ok()).flatten().map(i32::from)
+    };
+    match text.split_once('-') {
+        None => code(text).map(|code| (code, code)),
+        Some((first, last)) => Some((code(first)?, code(last)?)).filter(|(first, last)| first <= last),
+    }
+}
+
+fn dead_letter(setting: &Setting, queue: &str) -> Result<DeadLetter> {
+    let name = if setting.is_map() {
+        let mut settings = setting.settings()?;
+        let Some(name) = settings.text(&["queue"])? else {
+            return Err(settings.missing("queue", "the queue for messages that are given up"));
+        };
+        settings.finish()?;
+        name
+    } else {
+        let name = setting.text()?;
+        if name == "none" {
+            return Ok(DeadLetter::None);
+        }
+        name
+    };
+    check_name(setting, "a dead-letter queue", &name)?;
+    if name == queue {
+        return Err(setting.error("is the queue itself: what is given up would come back for ever; name another queue"));
+    }
+    Ok(DeadLetter::Queue(name))
+}

@@ -1,0 +1,281 @@
+//! From the maps of all files to the [`Config`]: defaults filled in, names looked up, everything checked.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::commands::commands;
+use super::connections::connection;
+use super::consumers::{ConsumerDraft, consumer};
+use super::fabric::Fabric;
+use super::find::Surroundings;
+use super::implicit;
+use super::include::Loaded;
+use super::lookup::NO_HOME;
+use super::model::{Config, ConnectionEntry, ConsumerEntry, ProducerEntry};
+use super::names::those_there_are;
+use super::producers::{ProducerDraft, producer};
+use super::sections::{self, Sections};
+use crate::drivers::DRIVERS;
+use crate::error::{Error, Result};
+use crate::handlers::{Commands, HANDLERS, HandlerContext, HandlerSpec};
+use crate::queue::DriverSpec;
+use crate::settings::Setting;
+
+/// State is kept here when there is no home.
+const LAST_STATE_FOLDER: &str = "/var/lib/qctl";
+
+/// The drivers and handlers that a configuration can name.
+#[derive(Clone, Copy)]
+pub struct Tables {
+    /// The drivers.
+    pub drivers: &'static [&'static DriverSpec],
+    /// The handlers.
+    pub handlers: &'static [HandlerSpec],
+}
+
+impl Tables {
+    /// Those that qctl brings.
+    pub fn built_in() -> Self {
+        Self {
+            drivers: DRIVERS,
+            handlers: HANDLERS,
+        }
+    }
+
+    pub(super) fn driver(self, name: &str) -> Option<&'static DriverSpec> {
+        self.drivers.iter().copied().find(|spec| spec.name == name)
+    }
+
+    pub(super) fn driver_for_scheme(self, scheme: &str) -> Option<&'static DriverSpec> {
+        self.drivers.iter().copied().find(|spec| spec.schemes.contains(&scheme))
+    }
+
+    pub(super) fn handler(self, kind: &str) -> Option<&'static HandlerSpec> {
+        self.handlers.iter().find(|spec| spec.kind == kind)
+    }
+}
+
+pub(super) fn decode(
+    surroundings: &Surroundings,
+    file: Option<PathBuf>,
+    loaded: Loaded,
+    tables: Tables,
+) -> Result<Config> {
+    let Loaded { files, roots } = loaded;
+    let sections = sections::collect(roots.clone())?;
+    let connections = connections(surroundings, &sections, tables)?;
+    let default = default_connection(&sections, &connections)?;
+    let commands = Arc::new(commands(&sections.commands)?);
+    let producers = sections
+        .producers
+        .iter()
+        .map(|(name, setting)| producer(name, setting))
+        .collect::<Result<Vec<_>>>()?;
+    let consumers = sections
+        .consumers
+        .iter()
+        .map(|(name, setting)| consumer(name, setting, tables))
+        .collect::<Result<Vec<_>>>()?;
+    let state_dir = match &sections.state_dir {
+        Some(setting) => setting.file_path()?,
+        None => surroundings
+            .state_folder()
+            .unwrap_or_else(|| PathBuf::from(LAST_STATE_FOLDER)),
+    };
+    let entries = Entries::resolve(&producers, &consumers, &connections, &default)?;
+    check_handlers(&consumers, surroundings, &commands)?;
+    Ok(Config {
+        file: file.map(|file| surroundings.absolute(&file)),
+        files,
+        default,
+        connections,
+        producers: entries.producers,
+        consumers: entries.consumers,
+        commands,
+        state_dir,
+        roots,
+    })
+}
+
+fn connections(
+    surroundings: &Surroundings,
+    sections: &Sections,
+    tables: Tables,
+) -> Result<BTreeMap<String, ConnectionEntry>> {
+    if sections.connections.is_empty() {
+        let Some(folder) = surroundings.state_folder() else {
+            // Not needed by everyone: whoever asks for a connection is told.
+            return Ok(BTreeMap::new());
+        };
+        let implicit = implicit::connection(surroundings, &folder, tables)?;
+        return Ok(BTreeMap::from([(implicit.name.clone(), implicit)]));
+    }
+    sections
+        .connections
+        .iter()
+        .map(|(name, setting)| Ok((name.clone(), connection(name, setting, tables)?)))
+        .collect()
+}
+
+/// `default:`; else the only connection; else the one that is called `default`.
+fn default_connection(sections: &Sections, connections: &BTreeMap<String, ConnectionEntry>) -> Result<String> {
+    if let Some(setting) = &sections.default {
+        return connection_name(setting, connections);
+    }
+    let mut names = connections.keys();
+    match (names.next(), names.next()) {
+        (None, _) => Ok(implicit::CONNECTION.to_owned()),
+        (Some(only), None) => Ok(only.clone()),
+        (Some(first), Some(_)) => {
+            if connections.contains_key("default") {
+                return Ok("default".to_owned());
+            }
+            let place = sections
+                .connections
+                .first()
+                .map_or_else(String::new, |(_, setting)| setting.place() + ": ");
+            Err(Error::config(format!(
+                "{place}there are {} connections and none is the default; add `default: {first}` at the top",
+                connections.len()
+            )))
+        }
+    }
+}
+
+fn connection_name(setting: &Setting, connections: &BTreeMap<String, ConnectionEntry>) -> Result<String> {
+    let name = setting.text()?;
+    if connections.contains_key(&name) {
+        return Ok(name);
+    }
+    let end = those_there_are(&name, connections.keys().map(String::as_str));
+    Err(setting.error(format!("no connection is called `{}`{end}", name.escape_debug())))
+}
+
+/// Producers and consumers with the names in them looked up.
+struct Entries {
+    producers: BTreeMap<String, ProducerEntry>,
+    consumers: BTreeMap<String, ConsumerEntry>,
+}
+
+impl Entries {
+    fn resolve(
+        producers: &[ProducerDraft],
+        consumers: &[ConsumerDraft],
+        connections: &BTreeMap<String, ConnectionEntry>,
+        default: &str,
+    ) -> Result<Self> {
+        let name_of = |setting: &Option<Setting>, entry: &Setting| match setting {
+            Some(setting) => connection_name(setting, connections),
+            None if connections.is_empty() => Err(entry.error(NO_HOME)),
+            None => Ok(default.to_owned()),
+        };
+        let consumers: Vec<(String, &ConsumerDraft)> = consumers
+            .iter()
+            .map(|draft| Ok((name_of(&draft.connection, &draft.setting)?, draft)))
+            .collect::<Result<_>>()?;
+        let namesake = |producer: &ProducerDraft| consumers.iter().find(|(_, draft)| draft.name == producer.name);
+        let producers: Vec<(String, &ProducerDraft)> = producers
+            .iter()
+            .map(|draft| {
+                // A producer that says nothing else sends to the queue of the consumer of its name, wherever that is.
+                let connection = match namesake(draft) {
+                    Some((connection, _))
+                        if draft.connection.is_none() && draft.exchange.is_none() && draft.queue.is_none() =>
+                    {
+                        connection.clone()
+                    }
+                    _ => name_of(&draft.connection, &draft.setting)?,
+                };
+                Ok((connection, draft))
+            })
+            .collect::<Result<_>>()?;
+        let mut fabrics: BTreeMap<&str, Fabric<'_>> = BTreeMap::new();
+        for (connection, draft) in &producers {
+            fabrics.entry(connection).or_default().add_producer(draft)?;
+        }
+        for (connection, draft) in &consumers {
+            fabrics.entry(connection).or_default().add_consumer(draft)?;
+        }
+        for (connection, draft) in &consumers {
+            fabrics.entry(connection).or_default().bind(draft)?;
+        }
+        let producers = producers
+            .iter()
+            .map(|(connection, draft)| {
+                let queue = namesake(draft)
+                    .filter(|(other, _)| other == connection)
+                    .map(|(_, consumer)| consumer.queue.queue.name.as_str());
+                let entry = producer_entry(connection, draft, queue, &fabrics[connection.as_str()]);
+                (draft.name.clone(), entry)
+            })
+            .collect();
+        let consumers = consumers
+            .iter()
+            .map(|(connection, draft)| {
+                let entry = consumer_entry(connection, draft, &fabrics[connection.as_str()]);
+                (draft.name.clone(), entry)
+            })
+            .collect();
+        Ok(Self { producers, consumers })
+    }
+}
+
+fn producer_entry(
+    connection: &str,
+    draft: &ProducerDraft,
+    namesake: Option<&str>,
+    fabric: &Fabric<'_>,
+) -> ProducerEntry {
+    let exchange = draft
+        .exchange
+        .as_ref()
+        .and_then(|exchange| fabric.exchange(&exchange.name));
+    let (queue, topology) = if let Some(exchange) = exchange {
+        (String::new(), fabric.around_exchange(&exchange.name))
+    } else {
+        let queue = draft.queue.as_deref().or(namesake).unwrap_or(&draft.name);
+        (queue.to_owned(), fabric.around_queue(queue))
+    };
+    ProducerEntry {
+        name: draft.name.clone(),
+        connection: connection.to_owned(),
+        exchange: exchange.cloned(),
+        queue,
+        routing_key: draft.routing_key.clone(),
+        ttl: draft.ttl,
+        topology,
+    }
+}
+
+fn consumer_entry(connection: &str, draft: &ConsumerDraft, fabric: &Fabric<'_>) -> ConsumerEntry {
+    let queue = &draft.queue.queue.name;
+    ConsumerEntry {
+        name: draft.name.clone(),
+        connection: connection.to_owned(),
+        queue: fabric.queue(queue),
+        topology: fabric.around_queue(queue),
+        handler: draft.handler,
+        handler_settings: draft.handler_settings.clone(),
+        concurrency: draft.concurrency,
+        prefetch: draft.prefetch,
+        retry: draft.retry.clone(),
+        exit_codes: draft.exit_codes.clone(),
+        replies_allow: draft.replies_allow.clone(),
+        stop_grace: draft.stop_grace,
+    }
+}
+
+/// Has every handler read its keys once, so that a mistake in them is found at load and not at the first message.
+fn check_handlers(consumers: &[ConsumerDraft], surroundings: &Surroundings, commands: &Arc<Commands>) -> Result<()> {
+    for draft in consumers {
+        let context = HandlerContext {
+            commands: Arc::clone(commands),
+            exit_codes: draft.exit_codes.clone(),
+            program: surroundings.program.clone(),
+            concurrency: draft.concurrency,
+        };
+        (draft.handler.parse)(draft.handler_settings.clone(), &context)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! Finds entries by the names that people type.
+
+use super::model::{Config, ConnectionEntry, ConsumerEntry, ProducerEntry};
+use super::names::those_there_are;
+use crate::error::{Error, Result};
+
+/// What to do where there is no home to keep the embedded store in.
+pub(super) const NO_HOME: &str = "there is no place for the embedded store, because HOME is not set; set HOME, or name a \
+     configuration whose `connections:` say where messages are with --config or QCTL_CONFIG";
+
+impl Config {
+    /// The connection with this name, or the only one with this driver; without a name the default.
+    pub fn connection(&self, name: Option<&str>) -> Result<&ConnectionEntry> {
+        let wanted = name.unwrap_or(&self.default);
+        if let Some(entry) = self.connections.get(wanted) {
+            return Ok(entry);
+        }
+        if self.connections.is_empty() {
+            return Err(Error::config(NO_HOME));
+        }
+        let of_driver: Vec<&ConnectionEntry> = self
+            .connections
+            .values()
+            .filter(|entry| entry.driver.name == wanted)
+            .collect();
+        match of_driver.as_slice() {
+            [only] => Ok(only),
+            [] => Err(not_found("connection", wanted, self.connections.keys())),
+            several => Err(Error::not_found(format!(
+                "{} connections use the driver {wanted}; name one of {}",
+                several.len(),
+                several
+                    .iter()
+                    .map(|entry| entry.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ))),
+        }
+    }
+
+    /// The producer with this name.
+    pub fn producer(&self, name: &str) -> Result<&ProducerEntry> {
+        let found = self.producers.get(name);
+        found.ok_or_else(|| not_found("producer", name, self.producers.keys()))
+    }
+
+    /// The consumer with this name.
+    pub fn consumer(&self, name: &str) -> Result<&ConsumerEntry> {
+        let found = self.consumers.get(name);
+        found.ok_or_else(|| not_found("consumer", name, self.consumers.keys()))
+    }
+}
+
+fn not_found<'a>(what: &str, name: &str, names: impl Iterator<Item = &'a String> + Clone) -> Error {
+    let end = those_there_are(name, names.map(String::as_str));
+    Error::not_found(format!("no {what} is called `{}`{end}", name.escape_debug()))
+}

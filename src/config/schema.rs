@@ -1,0 +1,437 @@
+//! The JSON Schema of a configuration file, for editors: every key with what it means.
+//!
+//! The keys of drivers and handlers are not known here: each reads its own example, and what it asks for is written down.
+
+mod shapes;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::decode::Tables;
+use super::offered::{self, Offered};
+use shapes::{
+    boolean, count, duration, key, limit_duration, map, meaning, named, object, one_or_many, open, shape, size, text,
+    texts, variable,
+};
+
+/// The JSON Schema (draft 2020-12) of a configuration file.
+pub fn schema() -> Value {
+    schema_of(Tables::built_in())
+}
+
+pub(super) fn schema_of(tables: Tables) -> Value {
+    let mut root = object(
+        "",
+        &[
+            key(
+                &["include"],
+                "Further files, relative to this one; `*` and `?` work in the file's name.",
+                texts(),
+            ),
+            key(
+                &["default"],
+                "The connection used where none is named; needed with several connections only.",
+                text(),
+            ),
+            key(
+                &["connections"],
+                "Where messages are, by name.",
+                named("A connection.", &connection(tables)),
+            ),
+            key(
+                &["producers"],
+                "Where messages go, by name.",
+                named("A producer.", &producer()),
+            ),
+            key(
+                &["consumers"],
+                "Where messages come from and what takes them, by name.",
+                named("A consumer.", &consumer(tables)),
+            ),
+            key(
+                &["commands"],
+                "What a queued command may run, by name; nothing else may, but the built-in echoback.",
+                named("A command.", &command()),
+            ),
+            key(
+                &["state_dir"],
+                "Where state is kept that is not the store's. Default: $XDG_STATE_HOME/qctl.",
+                text(),
+            ),
+        ],
+    );
+    let top = root.as_object_mut().expect("an object schema is an object");
+    top.remove("description");
+    top.insert(
+        "$schema".to_owned(),
+        json!("https://json-schema.org/draft/2020-12/schema"),
+    );
+    top.insert("title".to_owned(), json!("qctl configuration"));
+    root
+}
+
+fn connection(tables: Tables) -> Value {
+    let names: Vec<&str> = tables.drivers.iter().map(|spec| spec.name).collect();
+    let schemes: Vec<&str> = tables
+        .drivers
+        .iter()
+        .flat_map(|spec| spec.schemes.iter().copied())
+        .collect();
+    let mut keys = vec![
+        key(
+            &["driver"],
+            "The driver, where no `url` says it.",
+            json!({ "enum": names }),
+        ),
+        key(
+            &["url"],
+            &format!(
+                "Where messages are; its scheme picks the driver: {}.",
+                schemes.join(", ")
+            ),
+            text(),
+        ),
+    ];
+    let mut of_drivers: BTreeMap<String, (Vec<&str>, Vec<Offered>)> = BTreeMap::new();
+    for spec in tables.drivers {
+        for offered in offered::by_driver(spec, tables) {
+            if !["driver", "url"].contains(&offered.key.as_str()) {
+                let (drivers, offers) = of_drivers.entry(offered.key.clone()).or_default();
+                drivers.push(spec.name);
+                offers.push(offered);
+            }
+        }
+    }
+    for (name, (drivers, offers)) in &of_drivers {
+        let mut shapes: Vec<Value> = offers.iter().map(|offered| shape(offered.form)).collect();
+        shapes.dedup();
+        let shape = if shapes.len() == 1 { shapes.remove(0) } else { json!({}) };
+        keys.push(key(
+            &[name],
+            &format!("{} (driver {}).", meaning(offers[0].form), drivers.join(", ")),
+            shape,
+        ));
+    }
+    let keys = open(object("The connection's keys.", &keys));
+    json!({ "anyOf": [{ "type": "string", "description": "A URL; its scheme picks the driver." }, keys] })
+}
+
+fn producer() -> Value {
+    object(
+        "A producer sends to an exchange or to a queue; without either, to the queue of the consumer of its name, or to one called as itself.",
+        &[
+            key(&["connection"], "The connection; otherwise the default one.", text()),
+            key(
+                &["exchange", "exchange_options"],
+                "The exchange it publishes to.",
+                exchange(),
+            ),
+            key(&["queue"], "The queue it sends to.", text()),
+            key(
+                &["routing_key", "routing-key"],
+                "The routing key of messages that bring none.",
+                text(),
+            ),
+            key(
+                &["ttl"],
+                "How long a message that brings no ttl is worth delivering; 0: for ever.",
+                limit_duration(),
+            ),
+        ],
+    )
+}
+
+fn exchange() -> Value {
+    let described = object(
+        "An exchange.",
+        &[
+            key(&["name"], "Its name.", text()),
+            key(
+                &["type"],
+                "How it routes. Default: direct.",
+                json!({ "enum": ["direct", "fanout", "topic"] }),
+            ),
+            key(
+                &["durable"],
+                "It survives a broker's restart. Default: true.",
+                boolean(),
+            ),
+            key(
+                &["auto_delete", "autodelete"],
+                "It goes when its last binding goes. Default: false.",
+                boolean(),
+            ),
+            key(
+                &["internal"],
+                "It takes no messages from publishers. Default: false.",
+                boolean(),
+            ),
+            key(
+                &["passive"],
+                "It must be there already; nothing is created. Default: false.",
+                boolean(),
+            ),
+            key(&["arguments"], ARGUMENTS, map()),
+        ],
+    );
+    json!({ "anyOf": [text(), described] })
+}
+
+const ARGUMENTS: &str =
+    "The broker's own arguments: plain values, or pairs of a type letter (S, I, D, T, F, A, t) and a value.";
+
+fn queue() -> Value {
+    let described = object(
+        "A queue.",
+        &[
+            key(&["name"], "Its name. Default: the consumer's.", text()),
+            key(
+                &["durable"],
+                "It survives a broker's restart. Default: true.",
+                boolean(),
+            ),
+            key(
+                &["exclusive"],
+                "It belongs to this connection alone and goes with it. Default: false.",
+                boolean(),
+            ),
+            key(
+                &["auto_delete", "autodelete"],
+                "It goes when its last consumer goes. Default: false.",
+                boolean(),
+            ),
+            key(
+                &["passive"],
+                "It must be there already; nothing is created. Default: false.",
+                boolean(),
+            ),
+            key(
+                &["max_priority"],
+                "Priorities 0 to this are told apart. Default: none.",
+                count(1, Some(255)),
+            ),
+            key(
+                &["ttl"],
+                "A message that has waited this long is expired; 0: never.",
+                limit_duration(),
+            ),
+            key(
+                &["max_length"],
+                "At most this many ready messages; publishing more is refused. 0: no limit.",
+                count(0, None),
+            ),
+            key(
+                &["max_bytes"],
+                "At most this many bytes of ready bodies; publishing more is refused. 0: no limit.",
+                size(),
+            ),
+            key(&["arguments"], ARGUMENTS, map()),
+            key(
+                &["bindings", "binding"],
+                "The exchanges it is bound to.",
+                one_or_many(&binding()),
+            ),
+            key(
+                ROUTING_KEYS,
+                "The routing keys, for the consumer's `exchange`.",
+                texts(),
+            ),
+            prefetch(),
+        ],
+    );
+    json!({ "anyOf": [text(), described] })
+}
+
+const ROUTING_KEYS: &[&str] = &["routing_key", "routing_keys", "routing-key", "routing-keys"];
+
+fn binding() -> Value {
+    object(
+        "A binding.",
+        &[
+            key(
+                &["exchange", "name"],
+                "The exchange: its name or its description.",
+                exchange(),
+            ),
+            key(
+                ROUTING_KEYS,
+                "One key or several; on a topic exchange patterns: `*` is one word, `#` any number.",
+                texts(),
+            ),
+        ],
+    )
+}
+
+fn prefetch() -> (Vec<String>, Value) {
+    let mut qos = object(
+        "The predecessors' spelling.",
+        &[
+            key(&["prefetch_count"], "The prefetch.", count(1, Some(65_535))),
+            key(&["prefetch_size"], "Must be 0: not supported.", count(0, Some(0))),
+            key(&["global"], "Must be false: not supported.", boolean()),
+        ],
+    );
+    for (_, old) in qos["properties"].as_object_mut().into_iter().flatten() {
+        old["deprecated"] = json!(true);
+    }
+    let shape = json!({ "anyOf": [count(1, Some(65_535)), qos] });
+    let meaning = "At most this many unsettled deliveries. Default: as many as are handled at once.";
+    key(&["prefetch", "qos_count", "qos", "qos_options"], meaning, shape)
+}
+
+fn consumer(tables: Tables) -> Value {
+    let retry = object(
+        "When a failed message is tried again.",
+        &[
+            key(
+                &["attempts"],
+                "So many attempts in all, then the message is dead-lettered. Default: 5.",
+                count(1, None),
+            ),
+            key(
+                &["signals"],
+                "So many deaths by a signal, then it is dead-lettered. Default: 3.",
+                count(1, None),
+            ),
+            key(
+                &["deliveries"],
+                "So many deliveries under which the consumer died, then it is dead-lettered; 0: no limit. Default: 10.",
+                count(0, None),
+            ),
+            key(
+                &["backoff"],
+                "How the wait grows. Default: exponential.",
+                json!({ "enum": ["exponential", "linear", "fixed"] }),
+            ),
+            key(&["min"], "The first wait. Default: 1s.", duration()),
+            key(&["max"], "The longest wait. Default: 10m.", duration()),
+            key(
+                &["jitter"],
+                "Each wait is shortened by up to this share of it, at random. Default: 0.2.",
+                json!({ "anyOf": [{ "type": "number", "minimum": 0, "maximum": 1 }, variable()] }),
+            ),
+        ],
+    );
+    let dead_letter = object("", &[key(&["queue"], "The queue's name.", text())]);
+    let replies = object(
+        "",
+        &[key(
+            &["allow"],
+            "Queues that a reply may be sent to, besides temporary ones.",
+            texts(),
+        )],
+    );
+    object(
+        "A consumer takes messages from a queue and gives each to its handler.",
+        &[
+            key(&["connection"], "The connection; otherwise the default one.", text()),
+            key(
+                &["queue", "queue_options"],
+                "The queue: its name or its description. Default: called as the consumer.",
+                queue(),
+            ),
+            key(
+                &["exchange", "exchange_options"],
+                "An exchange that the queue is bound to, with the queue's own routing keys.",
+                exchange(),
+            ),
+            key(&["handler"], "What is done with a message.", handler(tables)),
+            key(
+                &["concurrency"],
+                "How many messages are handled at once. Default: 1.",
+                count(1, Some(1000)),
+            ),
+            prefetch(),
+            key(&["retry"], "When a failed message is tried again.", retry),
+            key(
+                &["exit_codes"],
+                "What a child's end means: by code (0 to 255), range (70-79), or other, signal, timeout.",
+                exit_codes(),
+            ),
+            key(
+                &["dead_letter"],
+                "The queue for messages that are given up; `none`: they are removed. Default: the queue's name with .dead behind it.",
+                json!({ "anyOf": [text(), dead_letter] }),
+            ),
+            key(
+                &["stop_grace"],
+                "How long a stop waits for what runs; none: as long as its time-out lets it run.",
+                limit_duration(),
+            ),
+            key(&["replies"], "Who may be answered.", replies),
+        ],
+    )
+}
+
+fn exit_codes() -> Value {
+    json!({
+        "type": "object",
+        "propertyNames": { "pattern": "^([0-9]{1,3}(-[0-9]{1,3})?|other|signal|timeout)$" },
+        "additionalProperties": { "enum": ["ack", "retry", "reject"] },
+    })
+}
+
+fn handler(tables: Tables) -> Value {
+    let kinds: Vec<&str> = tables.handlers.iter().map(|spec| spec.kind).collect();
+    let of_kinds: Map<String, Value> = tables
+        .handlers
+        .iter()
+        .map(|spec| {
+            let keys: Vec<_> = offered::by_handler(spec)
+                .iter()
+                .map(|offered| {
+                    key(
+                        &[&offered.key],
+                        &format!("{}.", meaning(offered.form)),
+                        shape(offered.form),
+                    )
+                })
+                .collect();
+            (spec.kind.to_owned(), open(object(spec.about, &keys)))
+        })
+        .collect();
+    json!({ "anyOf": [
+        { "enum": kinds },
+        { "type": "object", "properties": of_kinds, "additionalProperties": false, "minProperties": 1, "maxProperties": 1 },
+    ] })
+}
+
+fn command() -> Value {
+    let mut command = object(
+        "A program and the command names it takes.",
+        &[
+            key(
+                &["run"],
+                "The program and its leading arguments; the queued command's name follows them.",
+                texts(),
+            ),
+            key(
+                &["allow"],
+                "The command names it takes: exact, with `*`, or `regexp:` anchored at both ends.",
+                texts(),
+            ),
+            key(
+                &["env"],
+                "Further environment variables of the child.",
+                json!({ "type": "object", "additionalProperties": text() }),
+            ),
+            key(
+                &["cwd"],
+                "The child's working directory, relative to this file's folder.",
+                text(),
+            ),
+            key(
+                &["dash_arguments"],
+                "What becomes of arguments that begin with a dash. Default: refuse.",
+                json!({ "enum": ["refuse", "separator", "allow"] }),
+            ),
+        ],
+    );
+    command["required"] = json!(["run", "allow"]);
+    command
+}

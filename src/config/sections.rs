@@ -1,0 +1,59 @@
+//! The top-level keys of all files, put together.
+
+use crate::error::Result;
+use crate::settings::{Setting, Settings};
+
+/// A section's entries, in the order read.
+pub(super) type Entries = Vec<(String, Setting)>;
+
+/// The sections of a configuration, of whichever files they are.
+#[derive(Default)]
+pub(super) struct Sections {
+    pub(super) default: Option<Setting>,
+    pub(super) state_dir: Option<Setting>,
+    pub(super) connections: Entries,
+    pub(super) producers: Entries,
+    pub(super) consumers: Entries,
+    pub(super) commands: Entries,
+}
+
+/// Collects the sections of all files. A name, and a key such as `default`, is given once.
+pub(super) fn collect(roots: Vec<Settings>) -> Result<Sections> {
+    let mut sections = Sections::default();
+    for mut root in roots {
+        root.setting(&["include"])?;
+        once(&mut sections.default, root.setting(&["default"])?)?;
+        extend(&mut sections.connections, root.entries(&["connections"])?)?;
+        extend(&mut sections.producers, root.entries(&["producers"])?)?;
+        extend(&mut sections.consumers, root.entries(&["consumers"])?)?;
+        extend(&mut sections.commands, root.entries(&["commands"])?)?;
+        once(&mut sections.state_dir, root.setting(&["state_dir"])?)?;
+        root.finish()?;
+    }
+    Ok(sections)
+}
+
+fn once(known: &mut Option<Setting>, new: Option<Setting>) -> Result<()> {
+    match (&known, new) {
+        (Some(known), Some(new)) => Err(twice(known, &new)),
+        (None, Some(new)) => {
+            *known = Some(new);
+            Ok(())
+        }
+        (_, None) => Ok(()),
+    }
+}
+
+fn extend(known: &mut Entries, new: Option<Entries>) -> Result<()> {
+    for (name, setting) in new.unwrap_or_default() {
+        if let Some((_, first)) = known.iter().find(|(other, _)| *other == name) {
+            return Err(twice(first, &setting));
+        }
+        known.push((name, setting));
+    }
+    Ok(())
+}
+
+fn twice(first: &Setting, second: &Setting) -> crate::error::Error {
+    second.error(format!("is also given at {}; keep one of the two", first.place()))
+}
