@@ -34,7 +34,6 @@ fn samples() -> Vec<PathBuf> {
 }
 
 #[test]
-#[ignore = "needs the built-in drivers and handlers"]
 fn every_sample_loads() {
     for sample in samples() {
         let config = load(&sample);
@@ -45,7 +44,6 @@ fn every_sample_loads() {
 }
 
 #[test]
-#[ignore = "needs the built-in drivers and handlers"]
 fn the_first_file_loads() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("qctl.yml");

@@ -234,6 +234,7 @@ async fn round_trip(connection: &dyn crate::queue::Connection) -> Result<f64> {
         .publish(vec![Publication {
             exchange: "".into(),
             message,
+            deduplicate: false,
         }])
         .await
         .map_err(crate::queue::PublishFailure::into_first)?;

@@ -4,14 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCandidates;
-use serde::Serialize;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::Outcome;
 use crate::cli::names;
-use crate::context::{Context, Workplace};
-use crate::error::{Error, Result};
-use crate::store::maintenance;
+use crate::context::Context;
+use crate::error::{ErrorKind, Result};
+use crate::queue::{Maintenance, MaintenanceReport};
 
 /// Arguments of `qctl store`.
 #[derive(Args, Debug)]
@@ -56,28 +55,31 @@ enum Action {
 pub fn run(args: &StoreArgs, context: &Context) -> Result<Outcome> {
     context.log(LevelFilter::WARN)?;
     let place = context.load()?;
-    let path = store_path(&place, args.connection.as_deref())?;
-    match &args.action {
-        Action::Check => tell(context, &maintenance::check(&path)?),
-        Action::Backup { file } => tell(context, &maintenance::backup(&path, file)?),
-        Action::Compact => tell(context, &maintenance::compact(&path)?),
+    let entry = place.connection_or(args.connection.as_deref(), "")?;
+    let what = match &args.action {
+        Action::Check => Maintenance::Check,
+        Action::Backup { file } => Maintenance::Backup(file.clone()),
+        Action::Compact => Maintenance::Compact,
+    };
+    let report = entry.connector.maintain(&what)?;
+    context.output.report(&report, text)?;
+    if report.problems.is_empty() {
+        Ok(Outcome::DONE)
+    } else {
+        Ok(Outcome(ErrorKind::Protocol.exit_code()))
     }
 }
 
-fn tell(context: &Context, report: &(impl Serialize + std::fmt::Display)) -> Result<Outcome> {
-    context.output.report(report, ToString::to_string)?;
-    Ok(Outcome::DONE)
-}
-
-/// The file behind a connection, which the connection's URL names where there is one.
-fn store_path(place: &Workplace<'_>, given: Option<&str>) -> Result<PathBuf> {
-    let entry = place.connection_or(given, "")?;
-    let endpoint = entry.connector.endpoint();
-    match endpoint.strip_prefix("sqlite://") {
-        Some(path) => Ok(PathBuf::from(path)),
-        None => Err(Error::unsupported(format!(
-            "connection {} is not an embedded store but {endpoint}; name one that is with -i",
-            entry.name
-        ))),
-    }
+fn text(report: &MaintenanceReport) -> String {
+    let facts = report
+        .facts
+        .iter()
+        .map(|(name, value)| format!("{}: {value}", name.replace('_', " ")));
+    let problems = report.problems.iter().map(|problem| format!("problem: {problem}"));
+    let lines: Vec<String> = [report.summary.clone()]
+        .into_iter()
+        .chain(facts)
+        .chain(problems)
+        .collect();
+    lines.join("\n")
 }

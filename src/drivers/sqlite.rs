@@ -12,12 +12,14 @@ use tokio::sync::OnceCell;
 
 use crate::error::Result;
 use crate::queue::{
-    Capabilities, ConnectOptions, Connection, Connector, ConsumeOptions, Delivery, DriverSpec, Lifeline, Peek, Peeked,
-    Publication, PublishFailure, Purge, Queue, QueueInfo, Redrive, RedriveReport, Settle, Settlement, Subscription,
-    Ticket, Topology,
+    Capabilities, ConnectOptions, Connection, Connector, ConsumeOptions, Delivery, DriverSpec, Lifeline, Maintenance,
+    MaintenanceReport, Peek, Peeked, Publication, PublishFailure, Purge, Queue, QueueInfo, Redrive, RedriveReport,
+    Settle, Settlement, Subscription, Ticket, Topology,
 };
 use crate::settings::Settings;
-use crate::store::{Durability, Owner, Store, StoreOptions, StoreSettler, StoreSubscription, StoreUse, operations};
+use crate::store::{
+    Durability, Owner, Store, StoreOptions, StoreSettler, StoreSubscription, StoreUse, maintenance, operations,
+};
 
 /// The driver's row.
 pub static SQLITE: DriverSpec = DriverSpec {
@@ -148,6 +150,14 @@ impl Connector for SqliteConnector {
         Capabilities {
             max_body: self.options.max_body,
             ..capabilities()
+        }
+    }
+
+    fn maintain(&self, what: &Maintenance) -> Result<MaintenanceReport> {
+        match what {
+            Maintenance::Check => maintenance::check(&self.options),
+            Maintenance::Backup(to) => maintenance::backup(&self.options, to),
+            Maintenance::Compact => maintenance::compact(&self.options),
         }
     }
 

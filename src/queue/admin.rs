@@ -1,5 +1,7 @@
 //! What operators ask of a queue: its figures, a look at its messages, and moving them by hand.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -142,4 +144,27 @@ pub struct RedriveReport {
     pub moved: u64,
     /// Found but left where they are.
     pub left: u64,
+}
+
+/// Looking after what a connection stands on, where that is a file of our own.
+#[derive(Clone, Debug)]
+pub enum Maintenance {
+    /// Look for damage; changes nothing.
+    Check,
+    /// Copy it, while it is used, to a file that must not exist.
+    Backup(PathBuf),
+    /// Give unused space back to the file system.
+    Compact,
+}
+
+/// What maintenance found or did.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct MaintenanceReport {
+    /// In a sentence.
+    pub summary: String,
+    /// The figures by name.
+    #[serde(flatten)]
+    pub facts: BTreeMap<String, u64>,
+    /// What is wrong, a line each; empty when all is well.
+    pub problems: Vec<String>,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::admin::{Peek, Peeked, Purge, QueueInfo, Redrive, RedriveReport};
+use super::admin::{Maintenance, MaintenanceReport, Peek, Peeked, Purge, QueueInfo, Redrive, RedriveReport};
 use super::capabilities::Capabilities;
 use super::delivery::{Delivery, Lifeline, Settlement, Ticket};
 use super::message::Message;
@@ -47,6 +47,14 @@ pub trait Connector: Send + Sync {
     fn capabilities(&self) -> Capabilities;
     /// Connects, within `options.timeout`.
     async fn connect(&self, options: &ConnectOptions) -> Result<Arc<dyn Connection>>;
+    /// Looks after the store behind it, where there is one of our own.
+    fn maintain(&self, what: &Maintenance) -> Result<MaintenanceReport> {
+        let _ = what;
+        Err(Error::unsupported(format!(
+            "{} is a broker that looks after itself; name a connection on an embedded store with -i",
+            self.endpoint()
+        )))
+    }
 }
 
 /// Ends every process that carries the mark of a dead consumer.

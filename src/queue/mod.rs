@@ -27,7 +27,10 @@ pub mod driver;
 pub mod message;
 pub mod topology;
 
-pub use admin::{ConsumerInfo, Peek, PeekState, Peeked, Purge, QueueInfo, Redrive, RedriveReport, Selection};
+pub use admin::{
+    ConsumerInfo, Maintenance, MaintenanceReport, Peek, PeekState, Peeked, Purge, QueueInfo, Redrive, RedriveReport,
+    Selection,
+};
 pub use capabilities::Capabilities;
 pub use delivery::{DeadLetter, Delivery, Lifeline, Settlement, Ticket};
 pub use driver::{

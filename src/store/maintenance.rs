@@ -1,5 +1,6 @@
 //! Looking after a store's file: checking, backing up, compacting, migrating.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,53 +8,16 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::backup::Backup;
 use rustix::fs::{FlockOperation, flock};
-use serde::Serialize;
 
 use super::failure::Failures;
 use super::files::{Files, lock_holders, open_lock};
 use super::schema::{self, Found, MIGRATIONS};
 use super::{StoreOptions, connect};
 use crate::error::{Error, Result};
-
-/// What a check found.
-#[derive(Clone, Debug, Serialize)]
-pub struct CheckReport {
-    /// The store.
-    pub path: PathBuf,
-    /// The version of its tables.
-    pub schema: i32,
-    /// Queues, temporary ones included.
-    pub queues: u64,
-    /// Messages in any state.
-    pub messages: u64,
-    /// Bytes of the database file.
-    pub bytes: u64,
-    /// Bytes of it that `compact` would give back.
-    pub free_bytes: u64,
-    /// What is wrong, a line each; empty when all is well.
-    pub problems: Vec<String>,
-}
-
-/// What a backup wrote.
-#[derive(Clone, Debug, Serialize)]
-pub struct BackupReport {
-    /// The copy.
-    pub path: PathBuf,
-    /// Its size.
-    pub bytes: u64,
-}
-
-/// What compacting gained.
-#[derive(Clone, Debug, Serialize)]
-pub struct CompactReport {
-    /// Bytes before.
-    pub before: u64,
-    /// Bytes after.
-    pub after: u64,
-}
+use crate::queue::MaintenanceReport;
 
 /// Looks for damage, in the file's structure and in what qctl keeps in it. Changes nothing; consumers may go on.
-pub fn check(options: &StoreOptions) -> Result<CheckReport> {
+pub(crate) fn check(options: &StoreOptions) -> Result<MaintenanceReport> {
     let files = Files::prepare(options, false)?;
     let failures = Failures::of(&files.database);
     let _open = open_lock(&files)?;
@@ -100,19 +64,36 @@ pub fn check(options: &StoreOptions) -> Result<CheckReport> {
         }
     }
     let page = count("SELECT page_size FROM pragma_page_size")? as u64;
-    Ok(CheckReport {
-        path: files.database.clone(),
-        schema,
-        queues: count("SELECT count(*) FROM queue")? as u64,
-        messages: count("SELECT count(*) FROM message")? as u64,
-        bytes: page * count("SELECT page_count FROM pragma_page_count")? as u64,
-        free_bytes: page * count("SELECT freelist_count FROM pragma_freelist_count")? as u64,
+    let facts = BTreeMap::from([
+        ("schema".to_owned(), schema as u64),
+        ("queues".to_owned(), count("SELECT count(*) FROM queue")? as u64),
+        ("messages".to_owned(), count("SELECT count(*) FROM message")? as u64),
+        (
+            "bytes".to_owned(),
+            page * count("SELECT page_count FROM pragma_page_count")? as u64,
+        ),
+        (
+            "free_bytes".to_owned(),
+            page * count("SELECT freelist_count FROM pragma_freelist_count")? as u64,
+        ),
+    ]);
+    let summary = if problems.is_empty() {
+        format!("store {} is sound", failures.path())
+    } else {
+        format!(
+            "store {} is damaged; stop its users and restore a backup, or keep the file for a repair",
+            failures.path()
+        )
+    };
+    Ok(MaintenanceReport {
+        summary,
+        facts,
         problems,
     })
 }
 
 /// Copies the store, while it is used, to a file that must not exist yet.
-pub fn backup(options: &StoreOptions, to: &Path) -> Result<BackupReport> {
+pub(crate) fn backup(options: &StoreOptions, to: &Path) -> Result<MaintenanceReport> {
     let files = Files::prepare(options, false)?;
     let failures = Failures::of(&files.database);
     let _open = open_lock(&files)?;
@@ -125,9 +106,10 @@ pub fn backup(options: &StoreOptions, to: &Path) -> Result<BackupReport> {
     }
     copy(&connection, to, &failures)?;
     let bytes = std::fs::metadata(to).map_or(0, |metadata| metadata.len());
-    Ok(BackupReport {
-        path: to.to_owned(),
-        bytes,
+    Ok(MaintenanceReport {
+        summary: format!("copied to {}", to.display()),
+        facts: BTreeMap::from([("bytes".to_owned(), bytes)]),
+        problems: Vec::new(),
     })
 }
 
@@ -164,7 +146,7 @@ fn copy(connection: &Connection, to: &Path, failures: &Failures) -> Result<()> {
 }
 
 /// Gives unused space back to the file system. Refused while any other process has the store open.
-pub fn compact(options: &StoreOptions) -> Result<CompactReport> {
+pub(crate) fn compact(options: &StoreOptions) -> Result<MaintenanceReport> {
     let files = Files::prepare(options, false)?;
     let failures = Failures::of(&files.database);
     let _alone = alone(open_lock(&files)?, &files, "compact it")?;
@@ -178,7 +160,11 @@ pub fn compact(options: &StoreOptions) -> Result<CompactReport> {
     let size = || std::fs::metadata(&files.database).map_or(0, |metadata| metadata.len());
     let before = size();
     failures.result(connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);"))?;
-    Ok(CompactReport { before, after: size() })
+    Ok(MaintenanceReport {
+        summary: format!("store {} compacted", failures.path()),
+        facts: BTreeMap::from([("bytes_before".to_owned(), before), ("bytes_after".to_owned(), size())]),
+        problems: Vec::new(),
+    })
 }
 
 /// Turns the shared lock into an exclusive one, or names those who have the store open.

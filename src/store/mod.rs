@@ -16,7 +16,7 @@ mod clock;
 mod commit;
 mod failure;
 mod files;
-pub mod maintenance;
+pub(crate) mod maintenance;
 mod owners;
 mod publish;
 mod schema;
