@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
 use tracing::subscriber::set_global_default;
-use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt;
 
 use crate::error::{Error, Result};

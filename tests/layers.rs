@@ -39,7 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("output", &["error", "queue"]),
     ("logging", &["error"]),
     ("signals", &["error", "consumer"]),
-    ("cli", &["error", "commands"]),
+    ("cli", &["error", "commands", "config", "logging", "output"]),
     (
         "context",
         &[
@@ -80,7 +80,7 @@ const KEPT_TO: &[(&str, &[&str])] = &[
     ("comfy_table", &["output"]),
     ("indicatif", &["output", "commands"]),
     ("dialoguer", &["output", "commands", "context"]),
-    ("serde_yaml", &["settings", "config"]),
+    ("serde_yaml", &["settings", "config", "commands"]),
     ("tracing_subscriber", &["logging"]),
 ];
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 use clap_complete::ArgValueCandidates;
-use tracing_subscriber::filter::LevelFilter;
+use tracing::level_filters::LevelFilter;
 
 use super::Outcome;
 use super::sending::{SendArgs, destination, show_draft, validity_note};
@@ -168,6 +168,6 @@ fn require_allowed(place: &Workplace<'_>, name: &str) -> Result<()> {
     Err(Error::not_allowed(format!(
         "the command '{shown}' is not allowed here (allowed: {}); add `commands: {{ NAME: {{ run: [PROGRAM], allow: \
          [\"{shown}\"] }} }}` to {file}, or send it unchecked with --novalidate",
-        place.config.commands.names().join(", ")
+        place.config.commands.patterns().join(", ")
     )))
 }

@@ -60,7 +60,7 @@ impl SendArgs {
     pub fn key(&self, entry: &ProducerEntry, own: &str) -> String {
         self.routing_key
             .as_ref()
-            .or(entry.routing_key.as_ref())
+            .or(entry.routing_key.as_ref().filter(|key| !key.is_empty()))
             .map_or(own, String::as_str)
             .to_owned()
     }

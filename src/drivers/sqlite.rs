@@ -186,6 +186,18 @@ struct SqliteConnection {
     owner: OnceCell<Owner>,
 }
 
+impl SqliteConnection {
+    /// Makes the figures true: what dead consumers held is given back, what has expired is moved out of the way.
+    async fn tidy(&self, queue: &str) -> Result<()> {
+        operations::reap(&self.store, None).await?;
+        if operations::has_expired(&self.store, queue)? {
+            let name = queue.to_owned();
+            self.store.write(move |tx| operations::expire_now(tx, &name)).await?;
+        }
+        Ok(())
+    }
+}
+
 #[async_trait]
 impl Connection for SqliteConnection {
     fn driver(&self) -> &'static str {
@@ -251,10 +263,7 @@ impl Connection for SqliteConnection {
     }
 
     async fn info(&self, queue: &str) -> Result<QueueInfo> {
-        let name = queue.to_owned();
-        if operations::has_expired(&self.store, queue)? {
-            self.store.write(move |tx| operations::expire_now(tx, &name)).await?;
-        }
+        self.tidy(queue).await?;
         operations::info(&self.store, queue)
     }
 
@@ -267,6 +276,7 @@ impl Connection for SqliteConnection {
     }
 
     async fn purge(&self, queue: &str, purge: Purge) -> Result<u64> {
+        self.tidy(queue).await?;
         if purge.dry_run {
             let info = operations::info(&self.store, queue)?;
             return Ok(info.ready + info.delayed.unwrap_or(0));
@@ -289,6 +299,7 @@ impl Connection for SqliteConnection {
     }
 
     async fn delete(&self, queue: &str, force: bool) -> Result<u64> {
+        self.tidy(queue).await?;
         let name = queue.to_owned();
         self.store.write(move |tx| operations::delete(tx, &name, force)).await
     }

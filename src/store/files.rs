@@ -10,6 +10,17 @@ use rustix::fs::{FlockOperation, Gid};
 use super::StoreOptions;
 use crate::error::{Error, Result};
 
+/// What may be made where it is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Create {
+    /// Nothing: the store must be there.
+    Nothing,
+    /// The store, and the folder it is in.
+    Store,
+    /// The store, and all folders on the way.
+    Folders,
+}
+
 /// Paths of a store and the permissions all of them get.
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
@@ -23,8 +34,8 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Finds the paths and creates what is missing; `create` is false for commands that must find a store.
-    pub(crate) fn prepare(options: &StoreOptions, create: bool) -> Result<Self> {
+    /// Finds the paths and creates what is missing.
+    pub(crate) fn prepare(options: &StoreOptions, create: Create) -> Result<Self> {
         let database = absolute(&options.path)?;
         let group = options.group.as_deref().map(group_id).transpose()?;
         let files = Self {
@@ -37,15 +48,18 @@ impl Files {
             group,
         };
         let folder = files.database.parent().unwrap_or(Path::new("/"));
-        if create {
-            let existed = folder.is_dir();
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o777)
-                .create(folder)
-                .map_err(|error| files.trouble("its folder cannot be made", error))?;
-            if !existed {
-                files.dress(folder, true)?;
+        if create != Create::Nothing && !folder.is_dir() {
+            // Only the last folder: a path of which more is missing is rather a typing error than a wish.
+            let made = DirBuilder::new()
+                .recursive(create == Create::Folders)
+                .mode(0o700)
+                .create(folder);
+            match made {
+                Ok(()) => files.dress(folder, true)?,
+                Err(error) if error.kind() == IoKind::AlreadyExists => {}
+                Err(error) => {
+                    return Err(files.trouble(&format!("its folder {} cannot be made", folder.display()), error));
+                }
             }
         }
         refuse_network_file_system(folder)?;
@@ -61,8 +75,8 @@ impl Files {
     }
 
     /// SQLite gives its -wal and -shm files the mode of the database, so the database must exist with the right one first.
-    fn create_database(&self, create: bool) -> Result<()> {
-        if !create {
+    fn create_database(&self, create: Create) -> Result<()> {
+        if create == Create::Nothing {
             return match fs::metadata(&self.database) {
                 Ok(_) => Ok(()),
                 Err(error) if error.kind() == IoKind::NotFound => Err(Error::not_found(format!(

@@ -10,7 +10,7 @@ use rusqlite::backup::Backup;
 use rustix::fs::{FlockOperation, flock};
 
 use super::failure::Failures;
-use super::files::{Files, lock_holders, open_lock};
+use super::files::{Create, Files, lock_holders, open_lock};
 use super::schema::{self, Found, MIGRATIONS};
 use super::{StoreOptions, connect};
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ use crate::queue::MaintenanceReport;
 
 /// Looks for damage, in the file's structure and in what qctl keeps in it. Changes nothing; consumers may go on.
 pub(crate) fn check(options: &StoreOptions) -> Result<MaintenanceReport> {
-    let files = Files::prepare(options, false)?;
+    let files = Files::prepare(options, Create::Nothing)?;
     let failures = Failures::of(&files.database);
     let _open = open_lock(&files)?;
     let connection = connect(&files, &failures)?;
@@ -94,7 +94,7 @@ pub(crate) fn check(options: &StoreOptions) -> Result<MaintenanceReport> {
 
 /// Copies the store, while it is used, to a file that must not exist yet.
 pub(crate) fn backup(options: &StoreOptions, to: &Path) -> Result<MaintenanceReport> {
-    let files = Files::prepare(options, false)?;
+    let files = Files::prepare(options, Create::Nothing)?;
     let failures = Failures::of(&files.database);
     let _open = open_lock(&files)?;
     let connection = connect(&files, &failures)?;
@@ -147,7 +147,7 @@ fn copy(connection: &Connection, to: &Path, failures: &Failures) -> Result<()> {
 
 /// Gives unused space back to the file system. Refused while any other process has the store open.
 pub(crate) fn compact(options: &StoreOptions) -> Result<MaintenanceReport> {
-    let files = Files::prepare(options, false)?;
+    let files = Files::prepare(options, Create::Nothing)?;
     let failures = Failures::of(&files.database);
     let _alone = alone(open_lock(&files)?, &files, "compact it")?;
     let connection = connect(&files, &failures)?;

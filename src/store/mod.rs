@@ -41,7 +41,7 @@ pub(crate) use subscription::{StoreSettler, StoreSubscription};
 use clock::Clock;
 use commit::{Committer, Settings, Work};
 use failure::Failures;
-use files::Files;
+use files::{Create, Files};
 use publish::PublishRules;
 use schema::Found;
 use turnstile::Turnstile;
@@ -148,7 +148,14 @@ impl fmt::Debug for Store {
 impl Store {
     /// Opens the store, makes it if it is not there, migrates it if it is older.
     pub(crate) fn open(options: &StoreOptions, usage: &StoreUse) -> Result<Self> {
-        let files = Files::prepare(options, true)?;
+        let files = Files::prepare(
+            options,
+            if usage.implicit_queues {
+                Create::Folders
+            } else {
+                Create::Store
+            },
+        )?;
         let failures = Failures::of(&files.database);
         let mut open = files::open_lock(&files)?;
         let turnstile = Turnstile::open(&files)?;
@@ -157,7 +164,7 @@ impl Store {
             failures.result(connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true))?;
         }
         match schema::inspect(&connection, &failures)? {
-            Found::Current => {}
+            Found::Current => use_write_ahead_log(&connection, &turnstile, &failures)?,
             Found::Empty => create(&connection, &turnstile, &failures)?,
             Found::Older(version) => open = maintenance::upgrade(&connection, open, &files, &failures, version)?,
         }
@@ -283,21 +290,7 @@ fn connect(files: &Files, failures: &Failures) -> Result<Connection> {
 
 /// Makes the tables; several processes may try at once.
 fn create(connection: &Connection, turnstile: &Turnstile, failures: &Failures) -> Result<()> {
-    turnstile.enter()?;
-    let made = failures
-        .result(connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0)))
-        .and_then(|mode| {
-            if mode == "wal" {
-                Ok(())
-            } else {
-                Err(Error::unsupported(format!(
-                    "store {}: this file system does not support a write-ahead log; put the store on a local disk",
-                    failures.path()
-                )))
-            }
-        });
-    turnstile.leave();
-    made?;
+    use_write_ahead_log(connection, turnstile, failures)?;
     exclusively(connection, turnstile, failures, |connection| {
         let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if version == 0 {
@@ -306,6 +299,24 @@ fn create(connection: &Connection, turnstile: &Turnstile, failures: &Failures) -
             Ok(())
         }
     })
+}
+
+/// A new file, or a restored backup, has no write-ahead log yet.
+fn use_write_ahead_log(connection: &Connection, turnstile: &Turnstile, failures: &Failures) -> Result<()> {
+    let mode = |pragma: &str| failures.result(connection.query_row(pragma, [], |row| row.get::<_, String>(0)));
+    if mode("PRAGMA journal_mode")? == "wal" {
+        return Ok(());
+    }
+    turnstile.enter()?;
+    let made = mode("PRAGMA journal_mode = WAL");
+    turnstile.leave();
+    if made? == "wal" {
+        return Ok(());
+    }
+    Err(Error::unsupported(format!(
+        "store {}: this file system does not support a write-ahead log; put the store on a local disk",
+        failures.path()
+    )))
 }
 
 /// Runs a change in a transaction of its own, in turn.
@@ -335,6 +346,7 @@ pub(crate) mod operations {
         count_dead, delete, drop_message, expire_now, info, peek, purge_some, redrive_some, release_message,
         set_paused, withdraw,
     };
+    pub(crate) use super::owners::reap;
     pub(crate) use super::publish::{REPLY_QUEUE, implicit_queue, publish};
 
     use super::{Store, Tx};

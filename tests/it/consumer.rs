@@ -217,7 +217,7 @@ fn a_killed_consumer_leaves_nothing_running_and_loses_nothing() {
 
 #[test]
 fn two_consumers_share_one_queue() {
-    let place = exec("cat >> out; echo >> out", "");
+    let place = exec("line=$(cat); echo \"$line\" >> out", "");
     let lines = (0..40).fold(String::new(), |lines, number| lines + &number.to_string() + "\n");
     send(&place, &lines);
     let mut consumers: Vec<_> = (0..2)

@@ -25,7 +25,7 @@ fn capabilities_are_listed() {
 #[test]
 fn connections_are_tried() {
     let place = Place::with_config(
-        "connections: { here: 'sqlite://./queue.db', gone: 'sqlite:///nonexistent/queue.db' }\ndefault: here\n",
+        "connections: { here: 'sqlite://./queue.db', gone: 'sqlite:///nonexistent/deeper/queue.db' }\ndefault: here\n",
     );
     let rows = place.json(["managedriver", "check", "here"]);
     assert_eq!(rows[0]["ok"], true);

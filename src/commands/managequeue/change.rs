@@ -67,7 +67,7 @@ pub(super) async fn purge(place: &Workplace<'_>, given: Option<&str>, args: &Pur
 
 /// `delete`.
 pub(super) async fn delete(place: &Workplace<'_>, given: Option<&str>, args: &DeleteArgs) -> Result<Outcome> {
-    let target = Target::open(place, given, &args.name.name).await?;
+    let target = Target::find(place, given, &args.name.name).await?;
     let queue = &target.queue;
     if args.dry_run {
         let info = target.connection.info(queue).await?;

@@ -23,8 +23,16 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Finds what `name` means, says so, and connects.
+    /// Finds what `name` means, says so, connects, and makes sure that what is configured for it is there, whoever looks
+    /// first.
     pub(super) async fn open(place: &Workplace<'_>, given: Option<&str>, name: &str) -> Result<Self> {
+        let target = Self::find(place, given, name).await?;
+        target.connection.declare(&target.topology).await?;
+        Ok(target)
+    }
+
+    /// As `open`, but declares nothing.
+    pub(super) async fn find(place: &Workplace<'_>, given: Option<&str>, name: &str) -> Result<Self> {
         if name.is_empty() {
             return Err(Error::usage(
                 "NAME is empty; `qctl managequeue list-configured` shows the names there are",
@@ -78,11 +86,17 @@ fn resolve(place: &Workplace<'_>, name: &str) -> Result<Named> {
         });
     }
     if let Some(producer) = place.config.producers.get(name) {
-        let queue = match (&producer.exchange, producer.topology.queues.as_slice()) {
+        let bound: Vec<&str> = producer
+            .topology
+            .queues
+            .iter()
+            .filter(|queue| !queue.bindings.is_empty())
+            .map(|queue| queue.name.as_str())
+            .collect();
+        let queue = match (&producer.exchange, bound.as_slice()) {
             (None, _) => producer.queue.clone(),
-            (Some(_), [only]) => only.name.clone(),
-            (Some(exchange), several) => {
-                let bound: Vec<&str> = several.iter().map(|queue| queue.name.as_str()).collect();
+            (Some(_), [only]) => (*only).to_owned(),
+            (Some(exchange), _) => {
                 let which = if bound.is_empty() {
                     "no configured queue is bound to it".to_owned()
                 } else {
