@@ -137,7 +137,7 @@ pub fn run(args: &ConsumerArgs, context: &Context) -> Result<Outcome> {
         let stop = if args.without_signals {
             Stop::default()
         } else {
-            signals::watch(|| tracing::info!("stopping: what runs is finished; a second signal gives it back at once"))?
+            signals::watch(|| {})?
         };
         consumer::run(connection.connector.clone(), options, settings, handler, stop).await
     })?;

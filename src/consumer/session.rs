@@ -27,7 +27,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const SETTLE_DOWN: Duration = Duration::from_millis(5);
 
 type Running = Pin<Box<dyn Future<Output = Finished> + Send>>;
-type Settling = Pin<Box<dyn Future<Output = Settled> + Send>>;
+/// A settlement on its way, or a reply: a reply leaves nothing to do.
+type Settling = Pin<Box<dyn Future<Output = Option<Settled>> + Send>>;
 
 /// A delivery whose handler has ended.
 struct Finished {
@@ -275,7 +276,8 @@ impl Session<'_> {
         this.settle(ticket, facts, settlement, Some((outcome, took)));
     }
 
-    fn settled(&mut self, this: &mut Loop, settled: Settled) {
+    fn settled(&mut self, this: &mut Loop, settled: Option<Settled>) {
+        let Some(settled) = settled else { return };
         let Settled {
             facts,
             settlement,
@@ -328,12 +330,7 @@ impl Session<'_> {
             // A reply that cannot be sent changes nothing about the settlement.
             this.settling.push(Box::pin(async move {
                 answer(&*connection, &reply, &settlement, outcome.as_ref()).await;
-                Settled {
-                    facts: Facts { reply: None, ..facts },
-                    settlement: Settlement::Release { uncounted: true },
-                    report: None,
-                    result: Ok(()),
-                }
+                None
             }));
         }
     }
@@ -419,7 +416,7 @@ impl Session<'_> {
                 this.ending = Some(EndReason::Interrupted);
             }
             () = self.stop.drain.cancelled(), if this.ending.is_none() => {
-                tracing::info!(running = this.running.len(), "stopping; nothing new is taken, what runs is finished");
+                tracing::info!(running = this.running.len(), "stopping: nothing new is taken, what runs is finished; a second signal gives it back at once");
                 this.ending = Some(EndReason::Stopped);
             }
             Some(finished) = this.running.next(), if !this.running.is_empty() => self.finished(this, finished),
@@ -455,12 +452,12 @@ impl Loop {
         let settler = Arc::clone(&self.settler);
         self.settling.push(Box::pin(async move {
             let result = settler.settle(ticket, settlement.clone()).await;
-            Settled {
+            Some(Settled {
                 facts,
                 settlement,
                 report,
                 result,
-            }
+            })
         }));
     }
 

@@ -3,7 +3,7 @@
 //! Retries, delays, expiry and dead letters are the store's own; a dead consumer's messages are back as soon as the kernel
 //! has closed its owner file and its children are ended.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ pub fn options(mut settings: Settings) -> Result<StoreOptions> {
         (None, Some(path)) => PathBuf::from(path),
         (None, None) => return Err(settings.error("url", "is missing; write sqlite:///path/queue.db")),
     };
-    let mut options = StoreOptions::at(settings.folder().join(path));
+    let mut options = StoreOptions::at(plain(&settings.folder().join(path)));
     if let Some(durability) = settings.choice(
         &["durability"],
         &[("full", Durability::Full), ("normal", Durability::Normal)],
@@ -127,6 +127,11 @@ pub fn options(mut settings: Settings) -> Result<StoreOptions> {
     }
     settings.finish()?;
     Ok(options)
+}
+
+/// The path without `.` steps.
+fn plain(path: &Path) -> PathBuf {
+    path.components().collect()
 }
 
 /// The path in `sqlite:///absolute`, `sqlite://relative` or `sqlite:relative`.
