@@ -3,7 +3,7 @@
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -206,11 +206,9 @@ impl Run {
             }
             Stdio::from(child_end)
         };
-        // The child's ends are closed here when the spawn returns, or we would wait for our own copies of them.
-        let child = job
-            .program
-            .spawn(child_stdin, Stdio::from(child_stdout), Stdio::from(child_stderr))?;
-        let leash = Leash::new(child, job.guardian);
+        let (stdout, stderr) = (Stdio::from(child_stdout), Stdio::from(child_stderr));
+        let (child, ends) = job.program.spawn(child_stdin, stdout, stderr)?;
+        let leash = Leash::new(child, ends, job.guardian);
         Ok(Self {
             leash,
             phase: Phase::Running {
@@ -458,6 +456,8 @@ fn short_of_files(error: &io::Error) -> SpawnError {
 /// A living child. Whatever happens, it does not outlive this: dropped, its group is killed and it is reaped.
 struct Leash {
     child: Child,
+    /// Holds the child's ends of the pipes open until it has ended.
+    ends: Option<Command>,
     group: Pid,
     pidfd: Option<OwnedFd>,
     reaped: bool,
@@ -465,7 +465,7 @@ struct Leash {
 }
 
 impl Leash {
-    fn new(child: Child, guardian: Option<Arc<Guardian>>) -> Self {
+    fn new(child: Child, ends: Command, guardian: Option<Arc<Guardian>>) -> Self {
         // Not yet reaped, so the pid cannot be anyone else's. Without a pidfd (an old kernel, no descriptor left) the
         // child's end is looked for instead.
         let group = Pid::from_child(&child);
@@ -475,6 +475,7 @@ impl Leash {
         let pidfd = pidfd_open(group, PidfdFlags::empty()).ok();
         Self {
             child,
+            ends: Some(ends),
             group,
             pidfd,
             reaped: false,
@@ -510,6 +511,7 @@ impl Leash {
             guardian.ended(self.group.as_raw_nonzero().get());
         }
         self.reaped = true;
+        self.ends = None;
         self.child.wait().ok()
     }
 }
