@@ -1,10 +1,9 @@
 //! How fast children are run: `Command::status` on plain threads against [`Runner`] and [`Pool`] with captured pipes.
 //!
-//! `cargo bench --bench spawn`, or with a count: `cargo bench --bench spawn -- 3000`. The ways take turns, so that what
-//! else the machine does meanwhile befalls them alike.
+//! `cargo bench --bench spawn`, or with a count: `cargo bench --bench spawn -- 3000`. The ways take short turns, and each is
+//! compared with the bare one of the same round, so that what else the machine does meanwhile befalls them alike.
 #![allow(clippy::print_stdout)]
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -15,12 +14,17 @@ use qctl::process::{Cancel, Environment, Guardian, Job, OWNER, Pool, Program, Ru
 use qctl::queue::Lifeline;
 
 const THREADS: usize = 2;
-const ROUNDS: usize = 7;
+/// How many children are run in one turn.
+const TURN: usize = 150;
 
-fn job(guardian: Option<&Arc<Guardian>>) -> Job {
+fn program() -> Program {
     let mut env = Environment::inherited();
     env.set(OWNER, "bench");
-    let mut job = Job::new(Program::locate(vec!["/bin/true".to_owned()], env, None).expect("/bin/true is there"));
+    Program::locate(vec!["/bin/true".to_owned()], env, None).expect("/bin/true is there")
+}
+
+fn job(program: &Program, guardian: Option<&Arc<Guardian>>) -> Job {
+    let mut job = Job::new(program.clone());
     job.keep = 1 << 20;
     job.lines = Some(Box::new(|_, _| {}));
     job.guardian = guardian.cloned();
@@ -44,35 +48,43 @@ fn bare(count: usize) {
 }
 
 fn runner(count: usize, guardian: Option<&Arc<Guardian>>) {
+    let program = program();
     on_threads(count, |count| {
         let mut runner = Runner::new().expect("an event counter");
         for _ in 0..count {
-            let ended = runner.run(job(guardian), &Cancel::new()).expect("/bin/true runs");
+            let ended = runner
+                .run(job(&program, guardian), &Cancel::new())
+                .expect("/bin/true runs");
             assert_eq!(ended.exit_code, Some(0));
         }
     });
 }
 
-fn pool(count: usize, guardian: Option<&Arc<Guardian>>) {
+fn pool(count: usize, ahead: usize, guardian: Option<&Arc<Guardian>>) {
+    let program = program();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
     runtime.block_on(async {
         let pool = Pool::new("bench", THREADS);
-        let slot = async || {
-            for _ in 0..count / THREADS {
+        let callers = THREADS + ahead;
+        let slot = async |number: usize| {
+            for _ in 0..(count + number) / callers {
                 assert_eq!(
-                    pool.submit(job(guardian)).await.expect("/bin/true runs").exit_code,
+                    pool.submit(job(&program, guardian))
+                        .await
+                        .expect("/bin/true runs")
+                        .exit_code,
                     Some(0)
                 );
             }
         };
-        tokio::join!(slot(), slot());
+        futures_util::future::join_all((0..callers).map(slot)).await;
     });
 }
 
 fn main() {
-    let count = std::env::args()
+    let count: usize = std::env::args()
         .skip(1)
         .find_map(|word| word.parse().ok())
         .unwrap_or(3000);
@@ -82,36 +94,36 @@ fn main() {
     };
     let guardian = Guardian::start(Path::new(env!("CARGO_BIN_EXE_qctl")), &lifeline).expect("a guardian");
     let guardian = Arc::new(guardian);
-    let ways: [(&str, &dyn Fn(usize)); 4] = [
+    let ways: [(&str, &dyn Fn(usize)); 6] = [
         ("bare Command::status", &bare),
         ("Runner, captured", &|count| runner(count, None)),
         ("Runner, captured, guarded", &|count| runner(count, Some(&guardian))),
-        ("Pool, captured, guarded", &|count| pool(count, Some(&guardian))),
+        ("Pool, captured, guarded", &|count| pool(count, 0, Some(&guardian))),
+        ("Pool, one job ahead", &|count| pool(count, 1, Some(&guardian))),
+        ("Pool, two jobs ahead", &|count| pool(count, 2, Some(&guardian))),
     ];
-    let mut best: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-    for _ in 0..ROUNDS {
+    let mut rates = [(); 6].map(|()| Vec::new());
+    let mut ratios = [(); 6].map(|()| Vec::new());
+    for _ in 0..count.div_ceil(TURN) {
+        let mut floor = None;
         for (index, (_, way)) in ways.iter().enumerate() {
             let started = Instant::now();
-            way(count);
-            best.entry(index)
-                .or_default()
-                .push(count as f64 / started.elapsed().as_secs_f64());
+            way(TURN);
+            let rate = TURN as f64 / started.elapsed().as_secs_f64();
+            rates[index].push(rate);
+            ratios[index].push(rate / *floor.get_or_insert(rate));
         }
     }
-    let floor = median(&best[&0]);
     for (index, (name, _)) in ways.iter().enumerate() {
-        let rates = &best[&index];
-        let most = rates.iter().copied().fold(0.0, f64::max);
-        println!(
-            "{name:28} median {:6.0}/s  best {most:6.0}/s  {:.2} of bare",
-            median(rates),
-            median(rates) / floor
-        );
+        let (low, middle, high) = quartiles(&rates[index]);
+        let (_, ratio, _) = quartiles(&ratios[index]);
+        println!("{name:26} {middle:5.0}/s [{low:.0}-{high:.0}]  {ratio:.2} of bare");
     }
 }
 
-fn median(rates: &[f64]) -> f64 {
-    let mut rates = rates.to_vec();
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
+fn quartiles(values: &[f64]) -> (f64, f64, f64) {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    let at = |quarter: usize| values[(values.len() - 1) * quarter / 4];
+    (at(1), at(2), at(3))
 }

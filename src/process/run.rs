@@ -1,18 +1,20 @@
 //! Runs one child to its end on the calling thread.
 
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::io::{self, PipeWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, getpgid, kill_process_group, pidfd_open, pidfd_send_signal};
+use rustix::process::Signal;
 
 use super::cancel::Cancel;
-use super::capture::{Captured, Lines, Tail};
+use super::capture::{Captured, Tail};
 use super::guardian::Guardian;
+use super::leash::Leash;
+use super::output::{LineSink, Output, Stream};
 use super::spawn::{Program, SpawnError};
 
 /// How long a child that was asked to end may take before it is killed, unless a job says otherwise.
@@ -30,28 +32,6 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// Where the system has no pidfd, a child's end is looked for this often.
 const WITHOUT_PIDFD: Duration = Duration::from_millis(10);
-
-/// One of a child's two output streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
-
-impl Stream {
-    /// `stdout` or `stderr`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-        }
-    }
-}
-
-/// Takes a child's output line by line, without control characters, as it comes.
-pub type LineSink = Box<dyn FnMut(Stream, &str) + Send>;
 
 /// One child to be run.
 pub struct Job {
@@ -179,14 +159,6 @@ struct Run {
     sink: Option<LineSink>,
 }
 
-/// What is read from one stream.
-struct Output {
-    stream: Stream,
-    pipe: Option<PipeReader>,
-    head: Captured,
-    lines: Lines,
-}
-
 impl Run {
     fn start(job: Job) -> Result<Self, SpawnError> {
         let (stdout_pipe, child_stdout) = io::pipe().map_err(|error| short_of_files(&error))?;
@@ -206,11 +178,9 @@ impl Run {
             }
             Stdio::from(child_end)
         };
-        // The child's ends are closed here when the spawn returns, or we would wait for our own copies of them.
-        let child = job
-            .program
-            .spawn(child_stdin, Stdio::from(child_stdout), Stdio::from(child_stderr))?;
-        let leash = Leash::new(child, job.guardian);
+        let (stdout, stderr) = (Stdio::from(child_stdout), Stdio::from(child_stderr));
+        let (child, ends) = job.program.spawn(child_stdin, stdout, stderr)?;
+        let leash = Leash::new(child, ends, job.guardian);
         Ok(Self {
             leash,
             phase: Phase::Running {
@@ -221,18 +191,8 @@ impl Run {
             stdin,
             input,
             written: 0,
-            stdout: Output {
-                stream: Stream::Stdout,
-                pipe: Some(stdout_pipe),
-                head: Captured::default(),
-                lines: Lines::default(),
-            },
-            stderr: Output {
-                stream: Stream::Stderr,
-                pipe: Some(stderr_pipe),
-                head: Captured::default(),
-                lines: Lines::default(),
-            },
+            stdout: Output::new(Stream::Stdout, stdout_pipe),
+            stderr: Output::new(Stream::Stderr, stderr_pipe),
             tail: Tail::default(),
             grace: job.grace,
             keep: job.keep,
@@ -323,7 +283,7 @@ impl Run {
             PollFlags::empty()
         };
         let alive = !matches!(self.phase, Phase::Drain { .. });
-        let child = self.leash.pidfd.as_ref().filter(|_| alive);
+        let child = self.leash.pidfd().filter(|_| alive);
         let mut set = [
             PollFd::from_borrowed_fd(wake, listen),
             watched(child, PollFlags::IN, wake),
@@ -381,53 +341,6 @@ impl Run {
     }
 }
 
-impl Output {
-    /// Reads once; `true` if something came.
-    fn read(
-        &mut self,
-        ready: PollFlags,
-        buffer: &mut [u8],
-        keep: usize,
-        tail: Option<&mut Tail>,
-        sink: &mut Option<LineSink>,
-    ) -> bool {
-        let Some(pipe) = &mut self.pipe else { return false };
-        if !ready.contains(PollFlags::IN) {
-            self.pipe = None;
-            return false;
-        }
-        // We are the only reader, so what is ready cannot be gone: this does not block.
-        match pipe.read(buffer) {
-            Ok(0) => {
-                self.pipe = None;
-                false
-            }
-            Ok(count) => {
-                let chunk = &buffer[..count];
-                self.head.feed(chunk, keep);
-                if let Some(tail) = tail {
-                    tail.feed(chunk);
-                }
-                if let Some(sink) = sink {
-                    self.lines.feed(chunk, &mut |line| sink(self.stream, line));
-                }
-                true
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
-            Err(_) => {
-                self.pipe = None;
-                false
-            }
-        }
-    }
-
-    fn end(&mut self, sink: &mut Option<LineSink>) {
-        if let Some(sink) = sink {
-            self.lines.finish(&mut |line| sink(self.stream, line));
-        }
-    }
-}
-
 struct Ready {
     wake: PollFlags,
     child: PollFlags,
@@ -453,72 +366,4 @@ fn timespec(duration: Duration) -> Timespec {
 
 fn short_of_files(error: &io::Error) -> SpawnError {
     SpawnError::Busy(format!("cannot make a pipe for a child: {error}"))
-}
-
-/// A living child. Whatever happens, it does not outlive this: dropped, its group is killed and it is reaped.
-struct Leash {
-    child: Child,
-    group: Pid,
-    pidfd: Option<OwnedFd>,
-    reaped: bool,
-    guardian: Option<Arc<Guardian>>,
-}
-
-impl Leash {
-    fn new(child: Child, guardian: Option<Arc<Guardian>>) -> Self {
-        // Not yet reaped, so the pid cannot be anyone else's. Without a pidfd (an old kernel, no descriptor left) the
-        // child's end is looked for instead.
-        let group = Pid::from_child(&child);
-        if let Some(guardian) = &guardian {
-            guardian.began(group.as_raw_nonzero().get());
-        }
-        let pidfd = pidfd_open(group, PidfdFlags::empty()).ok();
-        Self {
-            child,
-            group,
-            pidfd,
-            reaped: false,
-            guardian,
-        }
-    }
-
-    /// Signals the group, and the child by itself should it have moved to another one.
-    fn signal(&self, signal: Signal) {
-        let _ = kill_process_group(self.group, signal);
-        if getpgid(Some(self.group)).is_ok_and(|group| group != self.group) {
-            match &self.pidfd {
-                Some(pidfd) => drop(pidfd_send_signal(pidfd, signal)),
-                None => drop(rustix::process::kill_process(self.group, signal)),
-            }
-        }
-    }
-
-    fn has_ended(&mut self, told: bool) -> bool {
-        use rustix::process::{WaitId, WaitIdOptions, waitid};
-        if self.pidfd.is_some() {
-            return told;
-        }
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        !matches!(waitid(WaitId::Pid(self.group), options), Ok(None))
-    }
-
-    /// Takes the status of a child that has ended, after its group was killed and the guardian told: the unreaped child
-    /// keeps the group's number from being given to anyone else until then.
-    fn reap(&mut self) -> Option<ExitStatus> {
-        let _ = kill_process_group(self.group, Signal::KILL);
-        if let Some(guardian) = &self.guardian {
-            guardian.ended(self.group.as_raw_nonzero().get());
-        }
-        self.reaped = true;
-        self.child.wait().ok()
-    }
-}
-
-impl Drop for Leash {
-    fn drop(&mut self) {
-        if !self.reaped {
-            self.signal(Signal::KILL);
-            self.reap();
-        }
-    }
 }

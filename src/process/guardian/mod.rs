@@ -1,7 +1,7 @@
 //! The guardian: the small companion process that ends a consumer's children when the consumer is gone without having
 //! ended them itself (`kill -9`, out of memory), so that no child runs on beside its redelivered message.
 //!
-//! It is this same program, started as `qctl __guardian`. Its standard input is the [`Board`], a pipe that names the
+//! It is this same program, started as `qctl __guardian`. Its standard input is the board, a pipe that names the
 //! running process groups; its standard output is the consumer's [`Lifeline`] file, so that the consumer counts as alive
 //! until the guardian has done its work. A child that is being spawned holds copies of both until its `exec`, so at the
 //! board's end of file every child is either one that carries the owner's mark or one that never came to be.
