@@ -23,12 +23,57 @@ use crate::queue::{Connection, Delivery, HeaderValue, Settle, Settlement, Subscr
 
 /// How long nothing is taken after the machine was found short of something.
 const PAUSE: Duration = Duration::from_secs(1);
+/// A handler that takes less than this on average is quick.
+const QUICK: Duration = Duration::from_millis(20);
+/// No message waits longer than this behind the slots of a consumer that takes ahead.
+const AHEAD_AT_MOST: Duration = Duration::from_millis(50);
 /// How long an empty queue is given before `until_empty` asks for its figures.
 const SETTLE_DOWN: Duration = Duration::from_millis(5);
 
 type Running = Pin<Box<dyn Future<Output = Finished> + Send>>;
 /// A settlement on its way, or a reply: a reply leaves nothing to do.
 type Settling = Pin<Box<dyn Future<Output = Option<Settled>> + Send>>;
+
+/// How quick the handler is, and whether that is worth taking messages ahead.
+struct Pace {
+    /// The number of deliveries is not ours to change.
+    fixed: bool,
+    /// A moving average of what the last calls took, in seconds.
+    average: f64,
+    ahead: bool,
+}
+
+impl Pace {
+    fn new(fixed: bool) -> Self {
+        Self {
+            fixed,
+            average: 2.0 * QUICK.as_secs_f64(),
+            ahead: false,
+        }
+    }
+
+    fn took(&mut self, took: Duration) {
+        self.average = 0.8 * self.average + 0.2 * took.as_secs_f64();
+    }
+
+    fn slow_down(&mut self) {
+        self.average = self.average.max(10.0 * QUICK.as_secs_f64());
+    }
+
+    fn ahead(&self, slots: usize) -> usize {
+        if self.ahead { slots } else { 0 }
+    }
+
+    /// The new number to take ahead, if it is another one.
+    fn changed(&mut self, slots: usize) -> Option<usize> {
+        let quick = self.average < QUICK.as_secs_f64();
+        if self.fixed || quick == self.ahead {
+            return None;
+        }
+        self.ahead = quick;
+        Some(self.ahead(slots))
+    }
+}
 
 /// A delivery whose handler has ended.
 struct Finished {
@@ -84,7 +129,9 @@ pub(super) struct Session<'a> {
 }
 
 struct Loop {
-    waiting: VecDeque<Delivery>,
+    /// Taken but not begun, with the moment of taking.
+    waiting: VecDeque<(Instant, Delivery)>,
+    pace: Pace,
     running: FuturesUnordered<Running>,
     settling: FuturesUnordered<Settling>,
     settler: Arc<dyn Settle>,
@@ -106,6 +153,7 @@ impl Session<'_> {
     pub(super) async fn run(mut self, mut subscription: Box<dyn Subscription>) -> Result<After> {
         let mut this = Loop {
             waiting: VecDeque::new(),
+            pace: Pace::new(self.handler.in_process() || self.settings.prefetch.is_some()),
             running: FuturesUnordered::new(),
             settling: FuturesUnordered::new(),
             settler: subscription.settler(),
@@ -122,6 +170,7 @@ impl Session<'_> {
         loop {
             self.begin(&mut this);
             self.collect(&mut this);
+            self.keep_pace(&mut this, &mut *subscription);
             if this.ending.is_none() {
                 self.check_limits(&mut this).await;
             }
@@ -163,7 +212,7 @@ impl Session<'_> {
             && (!this.alone || this.running.is_empty())
             && self.progress.begun < limit
         {
-            let Some(delivery) = this.waiting.pop_front() else {
+            let Some((_, delivery)) = this.waiting.pop_front() else {
                 break;
             };
             self.progress.begun += 1;
@@ -256,6 +305,7 @@ impl Session<'_> {
         if facts.alone {
             this.alone = false;
         }
+        this.pace.took(took);
         match &outcome {
             Outcome::WorkerFault(reason) => {
                 this.fault.get_or_insert_with(|| Error::worker_fault(reason.clone()));
@@ -335,6 +385,27 @@ impl Session<'_> {
         }
     }
 
+    /// Takes messages ahead of the slots while the handler is quick, so that a slot never waits for the store; gives them
+    /// back when one turns out to be slow, so that no message waits here while another consumer is idle.
+    fn keep_pace(&self, this: &mut Loop, subscription: &mut dyn Subscription) {
+        if this.pace.fixed || this.dry {
+            return;
+        }
+        let now = Instant::now();
+        if this
+            .waiting
+            .front()
+            .is_some_and(|(taken, _)| now - *taken >= AHEAD_AT_MOST)
+            && this.running.len() >= self.slots
+        {
+            this.pace.slow_down();
+            self.give_back(this);
+        }
+        if let Some(ahead) = this.pace.changed(self.slots) {
+            subscription.set_window(self.slots + ahead);
+        }
+    }
+
     async fn check_limits(&mut self, this: &mut Loop) {
         let idle = this.running.is_empty() && this.settling.is_empty() && this.waiting.is_empty();
         if let Some(reached) = self.watchman.reached(idle) {
@@ -368,12 +439,18 @@ impl Session<'_> {
                 if more.is_empty() {
                     break;
                 }
-                this.waiting.extend(more);
+                let now = Instant::now();
+                this.waiting.extend(more.into_iter().map(|delivery| (now, delivery)));
             }
             this.dry = true;
             this.grace_until = self.settings.stop_grace.map(|grace| Instant::now() + grace);
         }
-        for delivery in std::mem::take(&mut this.waiting) {
+        self.give_back(this);
+    }
+
+    /// Gives back what was taken but not begun.
+    fn give_back(&self, this: &mut Loop) {
+        for (_, delivery) in std::mem::take(&mut this.waiting) {
             let facts = Facts {
                 id: delivery.message.id.unwrap_or_default(),
                 counts: Counts {
@@ -395,12 +472,20 @@ impl Session<'_> {
             && this.lost.is_none()
             && !paused
             && !this.alone
-            && this.waiting.is_empty()
-            && this.running.len() < self.slots;
+            && if this.pace.ahead(self.slots) > 0 {
+                this.waiting.len() < self.slots
+            } else {
+                this.waiting.is_empty() && this.running.len() < self.slots
+            };
         let mut wake = self.watchman.next_look();
-        for moment in [this.paused_until, this.grace_until.filter(|_| !this.forced)]
-            .into_iter()
-            .flatten()
+        let give_back = this.waiting.front().map(|(taken, _)| *taken + AHEAD_AT_MOST);
+        for moment in [
+            this.paused_until,
+            this.grace_until.filter(|_| !this.forced),
+            give_back.filter(|_| !this.pace.fixed),
+        ]
+        .into_iter()
+        .flatten()
         {
             wake = Some(wake.map_or(moment, |wake| wake.min(moment)));
         }
@@ -422,7 +507,10 @@ impl Session<'_> {
             Some(finished) = this.running.next(), if !this.running.is_empty() => self.finished(this, finished),
             Some(settled) = this.settling.next(), if !this.settling.is_empty() => self.settled(this, settled),
             taken = subscription.next(), if taking => match taken {
-                Ok(deliveries) => this.waiting.extend(deliveries),
+                Ok(deliveries) => {
+                    let now = Instant::now();
+                    this.waiting.extend(deliveries.into_iter().map(|delivery| (now, delivery)));
+                }
                 Err(error) => {
                     // Deliveries that are lost to us may run elsewhere in a moment: nothing of them may go on here.
                     this.cancel.cancel();

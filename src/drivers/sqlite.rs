@@ -411,6 +411,10 @@ impl Subscription for SqliteSubscription {
         self.inner.lifeline()
     }
 
+    fn set_window(&mut self, window: usize) {
+        self.inner.set_window(window);
+    }
+
     async fn stop(&mut self) -> Result<()> {
         self.inner.stop();
         Ok(())

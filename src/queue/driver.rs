@@ -243,6 +243,11 @@ pub trait Subscription: Send {
     fn settler(&self) -> Arc<dyn Settle>;
     /// What must be held by whoever acts on this consumer's behalf.
     fn lifeline(&self) -> Lifeline;
+    /// Asks for another number of unsettled deliveries, all of them counted as begun when they are handed out. A driver
+    /// whose broker cannot change it keeps what it has.
+    fn set_window(&mut self, window: usize) {
+        let _ = window;
+    }
     /// Hands out nothing more; what is held stays held. `next` returns what was already on its way, then an empty list.
     async fn stop(&mut self) -> Result<()>;
     /// Ends it and gives back at once what was not settled.

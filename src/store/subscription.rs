@@ -429,6 +429,13 @@ impl StoreSubscription {
         }
     }
 
+    /// From the next claim on, so many may be out, and all are begun at once.
+    pub(crate) fn set_window(&self, window: usize) {
+        let mut state = self.shared.lock();
+        state.prefetch = window.max(1);
+        state.slots = window;
+    }
+
     /// Claims nothing more.
     pub(crate) fn stop(&self) {
         self.shared.lock().stopped = true;
