@@ -40,6 +40,7 @@ fn call(message: Message) -> Call {
         attempt: 1,
         deliveries: Some(2),
         cancel: CancellationToken::new(),
+        patience: None,
         reply_wanted: true,
     }
 }

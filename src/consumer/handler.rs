@@ -24,6 +24,9 @@ pub struct Call {
     pub deliveries: Option<u32>,
     /// Cancelled when the consumer must stop now, or when the message is ours no more: whatever runs is to be ended.
     pub cancel: CancellationToken,
+    /// It was taken ahead: if it cannot be begun within this time it is to be given back ([`Outcome::Cancelled`]), so that
+    /// another consumer may have it.
+    pub patience: Option<Duration>,
     /// The sender waits for a reply: output is kept up to [`OUTPUT_LIMIT`] a stream.
     pub reply_wanted: bool,
 }

@@ -25,8 +25,12 @@ use crate::queue::{Connection, Delivery, HeaderValue, Settle, Settlement, Subscr
 const PAUSE: Duration = Duration::from_secs(1);
 /// A handler that takes less than this on average is quick.
 const QUICK: Duration = Duration::from_millis(20);
-/// No message waits longer than this behind the slots of a consumer that takes ahead.
+/// So many messages are taken ahead for each slot of a quick handler,
+const AHEAD_A_SLOT: usize = 8;
+/// and none of them waits longer than this to be begun.
 const AHEAD_AT_MOST: Duration = Duration::from_millis(50);
+/// The settlements of a quick handler are sent together, but none waits longer than this.
+const SETTLE_WITHIN: Duration = Duration::from_millis(5);
 /// How long an empty queue is given before `until_empty` asks for its figures.
 const SETTLE_DOWN: Duration = Duration::from_millis(5);
 
@@ -34,13 +38,14 @@ type Running = Pin<Box<dyn Future<Output = Finished> + Send>>;
 /// A settlement on its way, or a reply: a reply leaves nothing to do.
 type Settling = Pin<Box<dyn Future<Output = Option<Settled>> + Send>>;
 
-/// How quick the handler is, and whether that is worth taking messages ahead.
+/// How quick the handler is, and how much is worth taking ahead.
 struct Pace {
     /// The number of deliveries is not ours to change.
     fixed: bool,
     /// A moving average of what the last calls took, in seconds.
     average: f64,
-    ahead: bool,
+    /// So many messages are begun beyond the slots.
+    ahead: usize,
 }
 
 impl Pace {
@@ -48,30 +53,28 @@ impl Pace {
         Self {
             fixed,
             average: 2.0 * QUICK.as_secs_f64(),
-            ahead: false,
+            ahead: 0,
         }
     }
 
-    fn took(&mut self, took: Duration) {
-        self.average = 0.8 * self.average + 0.2 * took.as_secs_f64();
+    /// A call took so long, its wait for one of the slots included.
+    fn took(&mut self, took: Duration, slots: usize) {
+        let share = slots as f64 / (slots + self.ahead) as f64;
+        self.average = 0.8 * self.average + 0.2 * took.as_secs_f64() * share;
     }
 
     fn slow_down(&mut self) {
         self.average = self.average.max(10.0 * QUICK.as_secs_f64());
     }
 
-    fn ahead(&self, slots: usize) -> usize {
-        if self.ahead { slots } else { 0 }
-    }
-
     /// The new number to take ahead, if it is another one.
     fn changed(&mut self, slots: usize) -> Option<usize> {
         let quick = self.average < QUICK.as_secs_f64();
-        if self.fixed || quick == self.ahead {
+        if self.fixed || quick == (self.ahead > 0) {
             return None;
         }
-        self.ahead = quick;
-        Some(self.ahead(slots))
+        self.ahead = if quick { AHEAD_A_SLOT * slots } else { 0 };
+        Some(self.ahead)
     }
 }
 
@@ -89,6 +92,15 @@ struct Facts {
     counts: Counts,
     reply: Option<Reply>,
     alone: bool,
+}
+
+/// A delivery that waits to be sent to be settled.
+struct Handled {
+    ticket: Ticket,
+    facts: Facts,
+    settlement: Settlement,
+    outcome: Outcome,
+    took: Duration,
 }
 
 /// A delivery whose settlement has been answered.
@@ -129,8 +141,11 @@ pub(super) struct Session<'a> {
 }
 
 struct Loop {
-    /// Taken but not begun, with the moment of taking.
-    waiting: VecDeque<(Instant, Delivery)>,
+    /// Taken but not begun.
+    waiting: VecDeque<Delivery>,
+    /// Handled but not yet sent to be settled, and since when.
+    handled: Vec<Handled>,
+    handled_since: Option<Instant>,
     pace: Pace,
     running: FuturesUnordered<Running>,
     settling: FuturesUnordered<Settling>,
@@ -153,6 +168,8 @@ impl Session<'_> {
     pub(super) async fn run(mut self, mut subscription: Box<dyn Subscription>) -> Result<After> {
         let mut this = Loop {
             waiting: VecDeque::new(),
+            handled: Vec::new(),
+            handled_since: None,
             pace: Pace::new(self.handler.in_process() || self.settings.prefetch.is_some()),
             running: FuturesUnordered::new(),
             settling: FuturesUnordered::new(),
@@ -169,6 +186,8 @@ impl Session<'_> {
         };
         loop {
             self.begin(&mut this);
+            self.collect(&mut this);
+            Self::settle_handled(&mut this);
             self.collect(&mut this);
             self.keep_pace(&mut this, &mut *subscription);
             if this.ending.is_none() {
@@ -208,11 +227,11 @@ impl Session<'_> {
         while this.ending.is_none()
             && this.fault.is_none()
             && this.lost.is_none()
-            && this.running.len() < self.slots
+            && this.running.len() < self.slots + this.pace.ahead
             && (!this.alone || this.running.is_empty())
             && self.progress.begun < limit
         {
-            let Some((_, delivery)) = this.waiting.pop_front() else {
+            let Some(delivery) = this.waiting.pop_front() else {
                 break;
             };
             self.progress.begun += 1;
@@ -259,6 +278,7 @@ impl Session<'_> {
             attempt: delivery.attempt,
             deliveries: delivery.deliveries,
             cancel: this.cancel.clone(),
+            patience: (this.running.len() >= self.slots).then_some(AHEAD_AT_MOST),
         };
         let handler = Arc::clone(&self.handler);
         let ticket = delivery.ticket;
@@ -295,6 +315,27 @@ impl Session<'_> {
         }
     }
 
+    /// Sends what is handled to be settled: at once, or when several have come together.
+    fn settle_handled(this: &mut Loop) {
+        let Some(since) = this.handled_since else { return };
+        let enough =
+            this.handled.len() >= this.pace.ahead || this.waiting.is_empty() && this.running.len() <= this.pace.ahead;
+        if !enough && this.ending.is_none() && this.lost.is_none() && since.elapsed() < SETTLE_WITHIN {
+            return;
+        }
+        this.handled_since = None;
+        for handled in std::mem::take(&mut this.handled) {
+            let Handled {
+                ticket,
+                facts,
+                settlement,
+                outcome,
+                took,
+            } = handled;
+            this.settle(ticket, facts, settlement, Some((outcome, took)));
+        }
+    }
+
     fn finished(&mut self, this: &mut Loop, finished: Finished) {
         let Finished {
             ticket,
@@ -305,7 +346,11 @@ impl Session<'_> {
         if facts.alone {
             this.alone = false;
         }
-        this.pace.took(took);
+        match outcome {
+            Outcome::Cancelled if this.cancel.is_cancelled() => {}
+            Outcome::Cancelled => this.pace.slow_down(),
+            _ => this.pace.took(took, self.slots),
+        }
         match &outcome {
             Outcome::WorkerFault(reason) => {
                 this.fault.get_or_insert_with(|| Error::worker_fault(reason.clone()));
@@ -323,7 +368,14 @@ impl Session<'_> {
             self.progress.begun = self.progress.begun.saturating_sub(1);
         }
         let settlement = decide(&outcome, facts.counts, &self.settings.retry, fastrand::f64());
-        this.settle(ticket, facts, settlement, Some((outcome, took)));
+        this.handled_since.get_or_insert_with(Instant::now);
+        this.handled.push(Handled {
+            ticket,
+            facts,
+            settlement,
+            outcome,
+            took,
+        });
     }
 
     fn settled(&mut self, this: &mut Loop, settled: Option<Settled>) {
@@ -385,29 +437,19 @@ impl Session<'_> {
         }
     }
 
-    /// Takes messages ahead of the slots while the handler is quick, so that a slot never waits for the store; gives them
-    /// back when one turns out to be slow, so that no message waits here while another consumer is idle.
+    /// While the handler is quick, takes messages ahead of the slots and settles several at once, so that no slot ever waits
+    /// for the store. A message that cannot be begun soon is given back, so none waits here while another consumer is idle.
     fn keep_pace(&self, this: &mut Loop, subscription: &mut dyn Subscription) {
-        if this.pace.fixed || this.dry {
+        if this.dry {
             return;
         }
-        let now = Instant::now();
-        if this
-            .waiting
-            .front()
-            .is_some_and(|(taken, _)| now - *taken >= AHEAD_AT_MOST)
-            && this.running.len() >= self.slots
-        {
-            this.pace.slow_down();
-            self.give_back(this);
-        }
         if let Some(ahead) = this.pace.changed(self.slots) {
-            subscription.set_window(self.slots + ahead);
+            subscription.set_window(self.slots + 2 * ahead);
         }
     }
 
     async fn check_limits(&mut self, this: &mut Loop) {
-        let idle = this.running.is_empty() && this.settling.is_empty() && this.waiting.is_empty();
+        let idle = this.is_idle();
         if let Some(reached) = self.watchman.reached(idle) {
             this.ending = Some(EndReason::Limit(reached));
             return;
@@ -439,8 +481,7 @@ impl Session<'_> {
                 if more.is_empty() {
                     break;
                 }
-                let now = Instant::now();
-                this.waiting.extend(more.into_iter().map(|delivery| (now, delivery)));
+                this.waiting.extend(more);
             }
             this.dry = true;
             this.grace_until = self.settings.stop_grace.map(|grace| Instant::now() + grace);
@@ -450,7 +491,7 @@ impl Session<'_> {
 
     /// Gives back what was taken but not begun.
     fn give_back(&self, this: &mut Loop) {
-        for (_, delivery) in std::mem::take(&mut this.waiting) {
+        for delivery in std::mem::take(&mut this.waiting) {
             let facts = Facts {
                 id: delivery.message.id.unwrap_or_default(),
                 counts: Counts {
@@ -472,17 +513,13 @@ impl Session<'_> {
             && this.lost.is_none()
             && !paused
             && !this.alone
-            && if this.pace.ahead(self.slots) > 0 {
-                this.waiting.len() < self.slots
-            } else {
-                this.waiting.is_empty() && this.running.len() < self.slots
-            };
+            && this.waiting.is_empty()
+            && this.running.len() < self.slots + this.pace.ahead;
         let mut wake = self.watchman.next_look();
-        let give_back = this.waiting.front().map(|(taken, _)| *taken + AHEAD_AT_MOST);
         for moment in [
             this.paused_until,
             this.grace_until.filter(|_| !this.forced),
-            give_back.filter(|_| !this.pace.fixed),
+            this.handled_since.map(|since| since + SETTLE_WITHIN),
         ]
         .into_iter()
         .flatten()
@@ -507,10 +544,7 @@ impl Session<'_> {
             Some(finished) = this.running.next(), if !this.running.is_empty() => self.finished(this, finished),
             Some(settled) = this.settling.next(), if !this.settling.is_empty() => self.settled(this, settled),
             taken = subscription.next(), if taking => match taken {
-                Ok(deliveries) => {
-                    let now = Instant::now();
-                    this.waiting.extend(deliveries.into_iter().map(|delivery| (now, delivery)));
-                }
+                Ok(deliveries) => this.waiting.extend(deliveries),
                 Err(error) => {
                     // Deliveries that are lost to us may run elsewhere in a moment: nothing of them may go on here.
                     this.cancel.cancel();
@@ -531,8 +565,12 @@ impl Session<'_> {
 
 impl Loop {
     fn is_over(&self) -> bool {
-        let done = self.running.is_empty() && self.settling.is_empty() && self.waiting.is_empty();
-        done && (self.dry || self.lost.is_some())
+        self.is_idle() && (self.dry || self.lost.is_some())
+    }
+
+    /// Nothing is in hand.
+    fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.settling.is_empty() && self.waiting.is_empty() && self.handled.is_empty()
     }
 
     /// Sends a settlement on its way.

@@ -6,7 +6,6 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 
 use super::HandlerContext;
 use super::facts::Facts;
@@ -152,20 +151,43 @@ impl Children {
             lines: line_sink(&call.queue, call.message.id.as_deref()),
             guardian,
         };
-        match self.watch(job, &call.cancel).await {
-            Ok(ended) => judge(&self.exit_codes, self.timeout, ended),
+        match self.watch(job, call).await {
+            Ok(None) => Outcome::Cancelled,
+            Ok(Some(ended)) => judge(&self.exit_codes, self.timeout, ended),
             Err(error) => not_started(&error, launcher),
         }
     }
 
-    async fn watch(&self, job: Job, cancel: &CancellationToken) -> Result<Ended, SpawnError> {
+    /// `None`: it was cancelled, or had to wait too long, before it began.
+    async fn watch(&self, job: Job, call: &Call) -> Result<Option<Ended>, SpawnError> {
         let mut running = self.pool.submit(job);
+        let patience = async {
+            match call.patience {
+                Some(patience) => tokio::time::sleep(patience).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
-            result = &mut running => return result,
-            () = cancel.cancelled() => running.cancel(),
+            result = &mut running => return result.map(Some),
+            () = call.cancel.cancelled() => {
+                if running.withdraw() {
+                    return Ok(None);
+                }
+                running.cancel();
+            }
+            () = patience => {
+                if running.withdraw() {
+                    return Ok(None);
+                }
+                tokio::select! {
+                    biased;
+                    result = &mut running => return result.map(Some),
+                    () = call.cancel.cancelled() => running.cancel(),
+                }
+            }
         }
-        running.await
+        running.await.map(Some)
     }
 }
 

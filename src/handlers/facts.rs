@@ -128,6 +128,7 @@ mod tests {
             attempt: 2,
             deliveries: None,
             cancel: CancellationToken::new(),
+            patience: None,
             reply_wanted: false,
         }
     }

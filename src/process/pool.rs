@@ -44,9 +44,12 @@ struct State {
     threads: usize,
     idle: usize,
     closed: bool,
+    /// The number of the next task.
+    next: u64,
 }
 
 struct Task {
+    number: u64,
     job: Job,
     cancel: Cancel,
     done: oneshot::Sender<Result<Ended, SpawnError>>,
@@ -65,6 +68,8 @@ impl std::fmt::Debug for Task {
 #[derive(Debug)]
 #[must_use = "a job that nobody waits for is cancelled"]
 pub struct Running {
+    shared: Arc<Shared>,
+    number: u64,
     cancel: Cancel,
     done: oneshot::Receiver<Result<Ended, SpawnError>>,
 }
@@ -88,7 +93,10 @@ impl Pool {
         let cancel = Cancel::new();
         let (done, receiver) = oneshot::channel();
         let mut state = self.shared.lock();
+        let number = state.next;
+        state.next += 1;
         state.tasks.push_back(Task {
+            number,
             job,
             cancel: cancel.clone(),
             done,
@@ -98,7 +106,12 @@ impl Pool {
         }
         drop(state);
         self.shared.work.notify_one();
-        Running { cancel, done: receiver }
+        Running {
+            shared: Arc::clone(&self.shared),
+            number,
+            cancel,
+            done: receiver,
+        }
     }
 }
 
@@ -180,6 +193,13 @@ impl Running {
     /// Asks for the job's end; the future then tells how it ended.
     pub fn cancel(&self) {
         self.cancel.cancel();
+    }
+
+    /// Takes the job back if no thread has begun it; `true`: it never will be, and the future must not be awaited any more.
+    pub fn withdraw(&self) -> bool {
+        let mut state = self.shared.lock();
+        let waiting = state.tasks.iter().position(|task| task.number == self.number);
+        waiting.is_some_and(|at| state.tasks.remove(at).is_some())
     }
 }
 

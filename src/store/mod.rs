@@ -281,6 +281,8 @@ fn connect(files: &Files, failures: &Failures) -> Result<Connection> {
     let connection = failures.result(Connection::open_with_flags(&files.database, flags))?;
     // The turnstile keeps our own writers apart; this is for backups and shells, and short because they are rare.
     failures.result(connection.busy_timeout(Duration::from_secs(5)))?;
+    // Without this guarantee a statement with a bound LIMIT is planned anew at every use.
+    failures.result(connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true))?;
     // The commit itself does not flush: `commit` does, once for a whole group.
     failures.result(connection.execute_batch(
         "PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = 2000; PRAGMA temp_store = MEMORY;",
