@@ -11,6 +11,7 @@
 mod cancel;
 mod capture;
 mod environment;
+mod gate;
 pub mod guardian;
 mod ignore;
 mod leash;

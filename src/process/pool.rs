@@ -12,6 +12,7 @@ use std::thread;
 use tokio::sync::oneshot;
 
 use super::cancel::Cancel;
+use super::gate::{Door, Gate, Start};
 use super::run::{Ended, Job, Runner};
 use super::spawn::SpawnError;
 
@@ -33,7 +34,9 @@ pub struct Pool {
 #[derive(Debug)]
 struct Shared {
     name: String,
-    slots: usize,
+    /// One more than children live at once: it prepares the next one.
+    threads: usize,
+    gate: Arc<Gate>,
     state: Mutex<State>,
     work: Condvar,
 }
@@ -44,12 +47,10 @@ struct State {
     threads: usize,
     idle: usize,
     closed: bool,
-    /// The number of the next task.
-    next: u64,
 }
 
 struct Task {
-    number: u64,
+    start: Start,
     job: Job,
     cancel: Cancel,
     done: oneshot::Sender<Result<Ended, SpawnError>>,
@@ -68,8 +69,7 @@ impl std::fmt::Debug for Task {
 #[derive(Debug)]
 #[must_use = "a job that nobody waits for is cancelled"]
 pub struct Running {
-    shared: Arc<Shared>,
-    number: u64,
+    start: Start,
     cancel: Cancel,
     done: oneshot::Receiver<Result<Ended, SpawnError>>,
 }
@@ -79,7 +79,8 @@ impl Pool {
     pub fn new(name: impl Into<String>, slots: usize) -> Self {
         let shared = Shared {
             name: name.into(),
-            slots: slots.max(1),
+            threads: slots.max(1) + 1,
+            gate: Gate::new(slots.max(1)),
             state: Mutex::default(),
             work: Condvar::new(),
         };
@@ -93,22 +94,20 @@ impl Pool {
         let cancel = Cancel::new();
         let (done, receiver) = oneshot::channel();
         let mut state = self.shared.lock();
-        let number = state.next;
-        state.next += 1;
+        let start = Start::default();
         state.tasks.push_back(Task {
-            number,
+            start: start.clone(),
             job,
             cancel: cancel.clone(),
             done,
         });
-        if state.idle < state.tasks.len() && state.threads < self.shared.slots {
+        if state.idle < state.tasks.len() && state.threads < self.shared.threads {
             self.shared.add_thread(&mut state);
         }
         drop(state);
         self.shared.work.notify_one();
         Running {
-            shared: Arc::clone(&self.shared),
-            number,
+            start,
             cancel,
             done: receiver,
         }
@@ -150,6 +149,9 @@ impl Shared {
             let mut state = self.lock();
             let task = loop {
                 if let Some(task) = state.tasks.pop_front() {
+                    if task.start.is_withdrawn() {
+                        continue;
+                    }
                     break task;
                 }
                 if state.closed {
@@ -167,13 +169,19 @@ impl Shared {
                 state.idle -= 1;
             };
             drop(state);
+            let door = Door {
+                gate: Arc::clone(&self.gate),
+                start: task.start,
+            };
             // A line sink that panics must not take the thread, and with it the jobs that wait, away; its child is ended.
-            let result =
-                panic::catch_unwind(AssertUnwindSafe(|| runner.run(task.job, &task.cancel))).unwrap_or_else(|_| {
-                    Err(SpawnError::Busy(
-                        "what takes the child's output has panicked".to_owned(),
-                    ))
-                });
+            let result = panic::catch_unwind(AssertUnwindSafe(|| {
+                runner.run_behind(Some(&door), task.job, &task.cancel)
+            }))
+            .unwrap_or_else(|_| {
+                Err(SpawnError::Busy(
+                    "what takes the child's output has panicked".to_owned(),
+                ))
+            });
             // Nobody waits for it any more: then nobody needs to know.
             let _ = task.done.send(result);
             patience = PATIENCE;
@@ -195,11 +203,10 @@ impl Running {
         self.cancel.cancel();
     }
 
-    /// Takes the job back if no thread has begun it; `true`: it never will be, and the future must not be awaited any more.
+    /// Takes the job back if its child has not been started; `true`: it never will be, and the future must not be awaited
+    /// any more.
     pub fn withdraw(&self) -> bool {
-        let mut state = self.shared.lock();
-        let waiting = state.tasks.iter().position(|task| task.number == self.number);
-        waiting.is_some_and(|at| state.tasks.remove(at).is_some())
+        self.start.withdraw()
     }
 }
 
@@ -215,7 +222,8 @@ impl Future for Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // After the job's end this does nothing.
+        // After the job's end neither does anything.
+        self.start.withdraw();
         self.cancel.cancel();
     }
 }

@@ -68,9 +68,9 @@ impl Program {
         &self.path
     }
 
-    /// Starts it in a process group of its own. The child's ends of its pipes stay open in the answer's [`Command`]: as
-    /// long as it is kept, the pipes do not hang up, and the child's end wakes its runner once and not for each of them.
-    pub(super) fn spawn(&self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<(Child, Command), SpawnError> {
+    /// Ready to start in a process group of its own. The child's ends of its pipes stay open in the [`Command`]: as long as
+    /// it is kept, the pipes do not hang up, and the child's end wakes its runner once and not for each of them.
+    pub(super) fn command(&self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Command {
         let mut command = Command::new(&self.path);
         // Nothing below may need `pre_exec`: the standard library then uses posix_spawn, which does not copy the page
         // tables of a big parent. The program is a path with a slash, or a `PATH` in `env` would cost that too.
@@ -80,8 +80,12 @@ impl Program {
         if let Some(cwd) = &self.cwd {
             command.current_dir(cwd);
         }
-        let child = command.spawn().map_err(|error| self.explain(&error))?;
-        Ok((child, command))
+        command
+    }
+
+    /// Starts what [`Program::command`] made.
+    pub(super) fn start(&self, command: &mut Command) -> Result<Child, SpawnError> {
+        command.spawn().map_err(|error| self.explain(&error))
     }
 
     fn explain(&self, error: &io::Error) -> SpawnError {
