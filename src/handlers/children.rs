@@ -150,6 +150,7 @@ impl Children {
             keep: if call.reply_wanted { OUTPUT_LIMIT } else { 0 },
             lines: line_sink(&call.queue, call.message.id.as_deref()),
             guardian,
+            deferrable: call.patience.is_some(),
         };
         match self.watch(job, call).await {
             Ok(None) => Outcome::Cancelled,

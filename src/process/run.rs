@@ -50,6 +50,8 @@ pub struct Job {
     pub lines: Option<LineSink>,
     /// Is told of the child's process group while it lives.
     pub guardian: Option<Arc<Guardian>>,
+    /// In a [`Pool`](super::Pool): its end may be told a moment later, together with the next ones.
+    pub deferrable: bool,
 }
 
 impl Job {
@@ -63,6 +65,7 @@ impl Job {
             keep: 0,
             lines: None,
             guardian: None,
+            deferrable: false,
         }
     }
 }
