@@ -1,4 +1,79 @@
 //! qctl puts work on a queue, takes it off safely, and keeps the processes that do so alive.
+//!
+//! This is the library behind the command of the same name: everything the commands do can be done from Rust. It installs
+//! no signal handlers and sets nothing for the whole process; a runtime, a stop signal and a place for logs
+//! ([`tracing`](https://docs.rs/tracing)) are the caller's.
+//!
+//! # A producer
+//!
+//! ```
+//! use qctl::drivers::sqlite;
+//! use qctl::producer::{Producer, ProducerSettings};
+//! use qctl::queue::{ConnectOptions, Message};
+//! use qctl::store::StoreOptions;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> qctl::Result<()> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let path = folder.path().join("queue.db");
+//! let options = ConnectOptions { implicit_queues: true, ..ConnectOptions::default() };
+//! let connection = sqlite::connector(StoreOptions::at(path)).connect(&options).await?;
+//! let settings = ProducerSettings { queue: "mail".to_owned(), ..ProducerSettings::default() };
+//! let producer = Producer::new(connection, settings).await?;
+//! let id = producer.send(Message::new("hello")).await?; // on disk when this returns
+//! # assert!(!id.is_empty());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A consumer
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use qctl::consumer::{self, Call, ConsumerSettings, Handler, Limits, Outcome, Report, Stop};
+//! use qctl::drivers::sqlite;
+//! use qctl::queue::ConnectOptions;
+//! use qctl::store::StoreOptions;
+//!
+//! struct Mailer;
+//!
+//! #[async_trait::async_trait]
+//! impl Handler for Mailer {
+//!     async fn handle(&self, call: Call) -> Outcome {
+//!         // … the work; a handler says what came of it and never settles by itself.
+//!         # assert_eq!(call.message.body, b"hello");
+//!         Outcome::Done(Report::default())
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> qctl::Result<()> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let path = folder.path().join("queue.db");
+//! # let options = ConnectOptions { implicit_queues: true, ..ConnectOptions::default() };
+//! # let connection = sqlite::connector(StoreOptions::at(&path)).connect(&options).await?;
+//! # let producer = qctl::producer::ProducerSettings { queue: "mail".to_owned(), ..Default::default() };
+//! # qctl::producer::Producer::new(connection, producer).await?.send(qctl::queue::Message::new("hello")).await?;
+//! let settings = ConsumerSettings {
+//!     queue: "mail".to_owned(),
+//!     concurrency: 4,
+//!     limits: Limits { until_empty: true, ..Limits::default() },
+//!     ..ConsumerSettings::default()
+//! };
+//! let store = sqlite::connector(StoreOptions::at(path));
+//! let ended = consumer::run(store, options, settings, Arc::new(Mailer), Stop::default()).await?;
+//! assert_eq!(ended.done, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The rooms
+//!
+//! [`queue`] is the contract of every driver, with the numbered rules; [`drivers`] are its implementations and [`store`] the
+//! embedded one's ground. [`producer`] sends; [`consumer`] takes, has a [`handlers`] entry handle, and settles. [`process`] runs
+//! children, [`wire`] holds formats that others read and write, [`config`] reads the file, [`settings`] is a piece of it
+//! that knows its place. `ARCHITECTURE.md` is the tour.
 
 #[doc(hidden)]
 pub mod cli;

@@ -1,7 +1,9 @@
 //! The loop that takes messages, has them handled and settles them.
 
+mod hand;
 pub mod handler;
 mod limits;
+mod pace;
 pub mod policy;
 mod reply;
 mod session;

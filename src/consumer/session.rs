@@ -1,9 +1,7 @@
 //! One connection's worth of consuming: take, handle, settle, until a limit, a stop or a lost connection.
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,104 +10,21 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::hand::{Facts, Finished, Hand, Handled, Settled};
 use super::handler::{Call, Failure, Handler, Outcome};
 use super::limits::Watchman;
+use super::pace::{AHEAD_AT_MOST, Pace, SETTLE_WITHIN};
 use super::policy::{Counts, decide, decide_before};
 use super::reply::{Reply, answer};
 use super::{ConsumerSettings, EndReason, Ended, Stop};
 use crate::error::{Error, ErrorKind, Result};
 use crate::queue::message::header;
-use crate::queue::{Connection, Delivery, HeaderValue, Settle, Settlement, Subscription, Ticket};
+use crate::queue::{Connection, Delivery, HeaderValue, Settlement, Subscription};
 
 /// How long nothing is taken after the machine was found short of something.
 const PAUSE: Duration = Duration::from_secs(1);
-/// A handler that takes less than this on average is quick.
-const QUICK: Duration = Duration::from_millis(20);
-/// So many messages are taken ahead for each slot of a quick handler,
-const AHEAD_A_SLOT: usize = 8;
-/// and none of them waits longer than this to be begun.
-const AHEAD_AT_MOST: Duration = Duration::from_millis(50);
-/// The settlements of a quick handler are sent together, but none waits longer than this.
-const SETTLE_WITHIN: Duration = Duration::from_millis(5);
 /// How long an empty queue is given before `until_empty` asks for its figures.
 const SETTLE_DOWN: Duration = Duration::from_millis(5);
-
-type Running = Pin<Box<dyn Future<Output = Finished> + Send>>;
-/// A settlement on its way, or a reply: a reply leaves nothing to do.
-type Settling = Pin<Box<dyn Future<Output = Option<Settled>> + Send>>;
-
-/// How quick the handler is, and how much is worth taking ahead.
-struct Pace {
-    /// The number of deliveries is not ours to change.
-    fixed: bool,
-    /// A moving average of what the last calls took, in seconds.
-    average: f64,
-    /// So many messages are begun beyond the slots.
-    ahead: usize,
-}
-
-impl Pace {
-    fn new(fixed: bool) -> Self {
-        Self {
-            fixed,
-            average: 2.0 * QUICK.as_secs_f64(),
-            ahead: 0,
-        }
-    }
-
-    /// A call took so long, its wait for one of the slots included.
-    fn took(&mut self, took: Duration, slots: usize) {
-        let share = slots as f64 / (slots + self.ahead) as f64;
-        self.average = 0.8 * self.average + 0.2 * took.as_secs_f64() * share;
-    }
-
-    fn slow_down(&mut self) {
-        self.average = self.average.max(10.0 * QUICK.as_secs_f64());
-    }
-
-    /// The new number to take ahead, if it is another one.
-    fn changed(&mut self, slots: usize) -> Option<usize> {
-        let quick = self.average < QUICK.as_secs_f64();
-        if self.fixed || quick == (self.ahead > 0) {
-            return None;
-        }
-        self.ahead = if quick { AHEAD_A_SLOT * slots } else { 0 };
-        Some(self.ahead)
-    }
-}
-
-/// A delivery whose handler has ended.
-struct Finished {
-    ticket: Ticket,
-    facts: Facts,
-    outcome: Outcome,
-    took: Duration,
-}
-
-/// What the log and the reply need to know of a delivery.
-struct Facts {
-    id: String,
-    counts: Counts,
-    reply: Option<Reply>,
-    alone: bool,
-}
-
-/// A delivery that waits to be sent to be settled.
-struct Handled {
-    ticket: Ticket,
-    facts: Facts,
-    settlement: Settlement,
-    outcome: Outcome,
-    took: Duration,
-}
-
-/// A delivery whose settlement has been answered.
-struct Settled {
-    facts: Facts,
-    settlement: Settlement,
-    report: Option<(Outcome, Duration)>,
-    result: Result<()>,
-}
 
 /// Progress that outlives a lost connection.
 #[derive(Debug, Default)]
@@ -140,50 +55,11 @@ pub(super) struct Session<'a> {
     pub(super) slots: usize,
 }
 
-struct Loop {
-    /// Taken but not begun.
-    waiting: VecDeque<Delivery>,
-    /// Handled but not yet sent to be settled, and since when.
-    handled: Vec<Handled>,
-    handled_since: Option<Instant>,
-    pace: Pace,
-    running: FuturesUnordered<Running>,
-    settling: FuturesUnordered<Settling>,
-    settler: Arc<dyn Settle>,
-    cancel: CancellationToken,
-    ending: Option<EndReason>,
-    fault: Option<Error>,
-    lost: Option<Error>,
-    /// Nothing more will come from the subscription.
-    dry: bool,
-    paused_until: Option<Instant>,
-    grace_until: Option<Instant>,
-    forced: bool,
-    /// A suspect is being handled: nothing is begun beside it.
-    alone: bool,
-}
-
 impl Session<'_> {
     /// Consumes until something ends it; everything taken is settled or given back by then.
     pub(super) async fn run(mut self, mut subscription: Box<dyn Subscription>) -> Result<After> {
-        let mut this = Loop {
-            waiting: VecDeque::new(),
-            handled: Vec::new(),
-            handled_since: None,
-            pace: Pace::new(self.handler.in_process() || self.settings.prefetch.is_some()),
-            running: FuturesUnordered::new(),
-            settling: FuturesUnordered::new(),
-            settler: subscription.settler(),
-            cancel: CancellationToken::new(),
-            ending: None,
-            fault: None,
-            lost: None,
-            dry: false,
-            paused_until: None,
-            grace_until: None,
-            forced: false,
-            alone: false,
-        };
+        let pace = Pace::new(self.handler.in_process() || self.settings.prefetch.is_some());
+        let mut this = Hand::new(subscription.settler(), pace);
         loop {
             self.begin(&mut this);
             self.collect(&mut this);
@@ -218,7 +94,7 @@ impl Session<'_> {
     }
 
     /// Begins what fits.
-    fn begin(&mut self, this: &mut Loop) {
+    fn begin(&mut self, this: &mut Hand) {
         if this.paused_until.is_some_and(|until| Instant::now() < until) {
             return;
         }
@@ -245,7 +121,7 @@ impl Session<'_> {
     }
 
     /// Hands a delivery to the handler, unless its counts say that it must not be handled again.
-    fn take(&self, this: &mut Loop, delivery: Delivery) {
+    fn take(&self, this: &mut Hand, delivery: Delivery) {
         let message = &delivery.message;
         let counts = Counts {
             attempt: delivery.attempt,
@@ -306,7 +182,7 @@ impl Session<'_> {
     }
 
     /// Takes in every handler and every settlement that has ended, without waiting.
-    fn collect(&mut self, this: &mut Loop) {
+    fn collect(&mut self, this: &mut Hand) {
         while let Some(Some(finished)) = this.running.next().now_or_never() {
             self.finished(this, finished);
         }
@@ -316,7 +192,7 @@ impl Session<'_> {
     }
 
     /// Sends what is handled to be settled: at once, or when several have come together.
-    fn settle_handled(this: &mut Loop) {
+    fn settle_handled(this: &mut Hand) {
         let Some(since) = this.handled_since else { return };
         let enough =
             this.handled.len() >= this.pace.ahead || this.waiting.is_empty() && this.running.len() <= this.pace.ahead;
@@ -336,7 +212,7 @@ impl Session<'_> {
         }
     }
 
-    fn finished(&mut self, this: &mut Loop, finished: Finished) {
+    fn finished(&mut self, this: &mut Hand, finished: Finished) {
         let Finished {
             ticket,
             facts,
@@ -378,7 +254,7 @@ impl Session<'_> {
         });
     }
 
-    fn settled(&mut self, this: &mut Loop, settled: Option<Settled>) {
+    fn settled(&mut self, this: &mut Hand, settled: Option<Settled>) {
         let Some(settled) = settled else { return };
         let Settled {
             facts,
@@ -439,7 +315,7 @@ impl Session<'_> {
 
     /// While the handler is quick, takes messages ahead of the slots and settles several at once, so that no slot ever waits
     /// for the store. A message that cannot be begun soon is given back, so none waits here while another consumer is idle.
-    fn keep_pace(&self, this: &mut Loop, subscription: &mut dyn Subscription) {
+    fn keep_pace(&self, this: &mut Hand, subscription: &mut dyn Subscription) {
         if this.dry {
             return;
         }
@@ -448,7 +324,7 @@ impl Session<'_> {
         }
     }
 
-    async fn check_limits(&mut self, this: &mut Loop) {
+    async fn check_limits(&mut self, this: &mut Hand) {
         let idle = this.is_idle();
         if let Some(reached) = self.watchman.reached(idle) {
             this.ending = Some(EndReason::Limit(reached));
@@ -472,7 +348,7 @@ impl Session<'_> {
     }
 
     /// Takes nothing new, gives back what was not begun, and bounds how long the rest may take.
-    async fn drain(&mut self, this: &mut Loop, subscription: &mut dyn Subscription) {
+    async fn drain(&mut self, this: &mut Hand, subscription: &mut dyn Subscription) {
         if !this.dry {
             if let Err(error) = subscription.stop().await {
                 this.lost.get_or_insert(error);
@@ -486,11 +362,11 @@ impl Session<'_> {
             this.dry = true;
             this.grace_until = self.settings.stop_grace.map(|grace| Instant::now() + grace);
         }
-        self.give_back(this);
+        Self::give_back(this);
     }
 
     /// Gives back what was taken but not begun.
-    fn give_back(&self, this: &mut Loop) {
+    fn give_back(this: &mut Hand) {
         for delivery in std::mem::take(&mut this.waiting) {
             let facts = Facts {
                 id: delivery.message.id.unwrap_or_default(),
@@ -506,7 +382,7 @@ impl Session<'_> {
     }
 
     /// Waits for the next thing to happen.
-    async fn step(&mut self, this: &mut Loop, subscription: &mut Box<dyn Subscription>) {
+    async fn step(&mut self, this: &mut Hand, subscription: &mut Box<dyn Subscription>) {
         let now = Instant::now();
         let paused = this.paused_until.is_some_and(|until| now < until);
         let taking = !this.dry
@@ -560,36 +436,6 @@ impl Session<'_> {
                 }
             }
         }
-    }
-}
-
-impl Loop {
-    fn is_over(&self) -> bool {
-        self.is_idle() && (self.dry || self.lost.is_some())
-    }
-
-    /// Nothing is in hand.
-    fn is_idle(&self) -> bool {
-        self.running.is_empty() && self.settling.is_empty() && self.waiting.is_empty() && self.handled.is_empty()
-    }
-
-    /// Sends a settlement on its way.
-    fn settle(&mut self, ticket: Ticket, facts: Facts, settlement: Settlement, report: Option<(Outcome, Duration)>) {
-        let settler = Arc::clone(&self.settler);
-        self.settling.push(Box::pin(async move {
-            let result = settler.settle(ticket, settlement.clone()).await;
-            Some(Settled {
-                facts,
-                settlement,
-                report,
-                result,
-            })
-        }));
-    }
-
-    fn force(&mut self) {
-        self.forced = true;
-        self.cancel.cancel();
     }
 }
 

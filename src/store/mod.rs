@@ -7,8 +7,8 @@
 //! queue.db.locks/{open,next,work}        who has the store open; the fair write lock
 //! ```
 //!
-//! [`commit`] groups operations, [`writer`] runs them, [`publish`] and [`claim`] are the operations, [`owners`] notices
-//! deaths, [`watch`] wakes consumers.
+//! `commit` groups operations, `writer` runs them, `publish`, `claim` and `admin` are the operations, `subscription` is a
+//! consumer's side, `owners` notices deaths, `watch` wakes consumers.
 
 mod admin;
 mod claim;

@@ -1,0 +1,137 @@
+//! What a session has in hand: deliveries from taken to settled, and where each of them stands.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::FuturesUnordered;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::EndReason;
+use super::handler::Outcome;
+use super::pace::Pace;
+use super::policy::Counts;
+use super::reply::Reply;
+use crate::error::{Error, Result};
+use crate::queue::{Delivery, Settle, Settlement, Ticket};
+
+pub(super) type Running = Pin<Box<dyn Future<Output = Finished> + Send>>;
+/// A settlement on its way, or a reply: a reply leaves nothing to do.
+pub(super) type Settling = Pin<Box<dyn Future<Output = Option<Settled>> + Send>>;
+
+/// A delivery whose handler has ended.
+pub(super) struct Finished {
+    pub(super) ticket: Ticket,
+    pub(super) facts: Facts,
+    pub(super) outcome: Outcome,
+    pub(super) took: Duration,
+}
+
+/// What the log and the reply need to know of a delivery.
+pub(super) struct Facts {
+    pub(super) id: String,
+    pub(super) counts: Counts,
+    pub(super) reply: Option<Reply>,
+    pub(super) alone: bool,
+}
+
+/// A delivery that waits to be sent to be settled.
+pub(super) struct Handled {
+    pub(super) ticket: Ticket,
+    pub(super) facts: Facts,
+    pub(super) settlement: Settlement,
+    pub(super) outcome: Outcome,
+    pub(super) took: Duration,
+}
+
+/// A delivery whose settlement has been answered.
+pub(super) struct Settled {
+    pub(super) facts: Facts,
+    pub(super) settlement: Settlement,
+    pub(super) report: Option<(Outcome, Duration)>,
+    pub(super) result: Result<()>,
+}
+
+/// What a session has in hand.
+pub(super) struct Hand {
+    /// Taken but not begun.
+    pub(super) waiting: VecDeque<Delivery>,
+    /// Handled but not yet sent to be settled, and since when.
+    pub(super) handled: Vec<Handled>,
+    pub(super) handled_since: Option<Instant>,
+    pub(super) pace: Pace,
+    pub(super) running: FuturesUnordered<Running>,
+    pub(super) settling: FuturesUnordered<Settling>,
+    pub(super) settler: Arc<dyn Settle>,
+    pub(super) cancel: CancellationToken,
+    pub(super) ending: Option<EndReason>,
+    pub(super) fault: Option<Error>,
+    pub(super) lost: Option<Error>,
+    /// Nothing more will come from the subscription.
+    pub(super) dry: bool,
+    pub(super) paused_until: Option<Instant>,
+    pub(super) grace_until: Option<Instant>,
+    pub(super) forced: bool,
+    /// A suspect is being handled: nothing is begun beside it.
+    pub(super) alone: bool,
+}
+
+impl Hand {
+    pub(super) fn new(settler: Arc<dyn Settle>, pace: Pace) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            handled: Vec::new(),
+            handled_since: None,
+            pace,
+            running: FuturesUnordered::new(),
+            settling: FuturesUnordered::new(),
+            settler,
+            cancel: CancellationToken::new(),
+            ending: None,
+            fault: None,
+            lost: None,
+            dry: false,
+            paused_until: None,
+            grace_until: None,
+            forced: false,
+            alone: false,
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.is_idle() && (self.dry || self.lost.is_some())
+    }
+
+    /// Nothing is in hand.
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.settling.is_empty() && self.waiting.is_empty() && self.handled.is_empty()
+    }
+
+    /// Sends a settlement on its way.
+    pub(super) fn settle(
+        &mut self,
+        ticket: Ticket,
+        facts: Facts,
+        settlement: Settlement,
+        report: Option<(Outcome, Duration)>,
+    ) {
+        let settler = Arc::clone(&self.settler);
+        self.settling.push(Box::pin(async move {
+            let result = settler.settle(ticket, settlement.clone()).await;
+            Some(Settled {
+                facts,
+                settlement,
+                report,
+                result,
+            })
+        }));
+    }
+
+    pub(super) fn force(&mut self) {
+        self.forced = true;
+        self.cancel.cancel();
+    }
+}
