@@ -515,7 +515,7 @@ fn consumer(folder: &Path, token: &str, script: &str, switches: &[&str]) -> Chil
 
 fn consumer_named(name: &str, folder: &Path, token: &str, script: &str, switches: &[&str]) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", name, "--ignored", "--nocapture"]);
+    command.args(["--exact", name, "--nocapture"]);
     command
         .env("TEST_FOLDER", folder)
         .env("TEST_TOKEN", token)

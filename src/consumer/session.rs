@@ -1,14 +1,12 @@
 //! One connection's worth of consuming: take, handle, settle, until a limit, a stop or a lost connection.
 
-use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::stream::StreamExt;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::hand::{Facts, Finished, Hand, Handled, Settled};
 use super::handler::{Call, Failure, Handler, Outcome};
