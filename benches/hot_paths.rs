@@ -23,7 +23,7 @@ fn pure(criterion: &mut Criterion) {
         ConsoleCommand::from_command_line("app:report", &["2026-11".to_owned(), "--format=pdf".to_owned()]).unwrap();
     let body = command.body();
     criterion.bench_function("command body, encode", |bencher| {
-        bencher.iter(|| black_box(&command).body())
+        bencher.iter(|| black_box(&command).body());
     });
     criterion.bench_function("command body, parse", |bencher| {
         bencher.iter(|| ConsoleCommand::parse(black_box(&body)).unwrap());

@@ -15,7 +15,7 @@ use crate::wire::echoback;
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   qctl echoback hello
-  qctl queuecommand demo echoback 'hello again' -f=/tmp/out.txt")]
+  qctl queuecommand demo echoback 'hello again' -f=out.txt")]
 pub struct EchobackArgs {
     /// The text to print
     pub text: String,

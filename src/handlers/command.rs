@@ -1,5 +1,6 @@
 //! The handler `command`: each message names a command, which is run if `commands:` allows it.
 
+use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -169,12 +170,43 @@ impl CommandHandler {
                 arguments.extend(arguments_of(&command, entry.dash_arguments)?);
                 Ok((launcher, arguments))
             }
-            Some(Allowed::BuiltIn) => Ok((&self.built_in, arguments_of(&command, DashArguments::Separator)?)),
+            Some(Allowed::BuiltIn) => {
+                check_built_in(&command)?;
+                Ok((&self.built_in, arguments_of(&command, DashArguments::Separator)?))
+            }
             None => Err(format!(
                 "the command {name:?} is not allowed; the `allow` of an entry of `commands:` must name it"
             )),
         }
     }
+}
+
+/// The built-in command may be queued by anyone, so what it may do is little: it takes one option, `f` or `file`, and appends
+/// to files below the consumer's working directory only.
+fn check_built_in(command: &ConsoleCommand) -> Result<(), String> {
+    for (name, value) in &command.options {
+        if !matches!(name.trim_start_matches('-'), "f" | "file") {
+            return Err(format!(
+                "a queued echoback takes the option `f` or `file` only, not {name:?}"
+            ));
+        }
+        let values = match value {
+            OptionValue::Text(path) => std::slice::from_ref(path),
+            OptionValue::List(paths) => paths.as_slice(),
+            OptionValue::Flag => return Err("the option `file` of a queued echoback needs a value".to_owned()),
+        };
+        let below = |path: &String| {
+            Path::new(path)
+                .components()
+                .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+        };
+        if let Some(outside) = values.iter().find(|path| path.is_empty() || !below(path)) {
+            return Err(format!(
+                "a queued echoback writes below the consumer's working directory only, not to {outside:?}; name a relative path"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Compares media types without their parameters.

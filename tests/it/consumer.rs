@@ -43,7 +43,6 @@ fn each_line_is_handled_by_its_own_process() {
 #[test]
 fn a_queued_command_runs_without_any_configuration() {
     let place = Place::new();
-    let out = place.path("out.txt");
     place
         .run([
             "queuecommand",
@@ -51,12 +50,32 @@ fn a_queued_command_runs_without_any_configuration() {
             "demo",
             "echoback",
             "hello world again",
-            &format!("--file={}", out.display()),
+            "--file=out.txt",
         ])
         .any_stdout()
         .check();
     place.run(["consumer", "--until-empty", "demo"]).any_stderr().check();
     assert!(place.read("out.txt").ends_with(" says: hello world again\n"));
+}
+
+/// Anyone who may queue can queue the built-in command, so it must not write where they like, nor do anything else.
+#[test]
+fn a_queued_echoback_can_do_no_harm() {
+    let place = Place::new();
+    for (options, reason) in [
+        (r#"{"f":"/tmp/qctl-must-not-be-written"}"#, "relative path"),
+        (r#"{"file":"../outside"}"#, "relative path"),
+        (r#"{"config":"x.yml"}"#, "only"),
+    ] {
+        let body = format!(r#"{{"command":"echoback","arguments":["x"],"options":{options}}}"#);
+        place.run(["-q", "queuemessage", "demo", &body]).any_stdout().check();
+        place
+            .run(["consumer", "--until-empty", "demo"])
+            .stderr_contains(reason)
+            .check();
+    }
+    let info = place.json(["managequeue", "info", "demo"]);
+    assert_eq!((info["dead"].as_u64(), info["ready"].as_u64()), (Some(3), Some(0)));
 }
 
 #[test]
