@@ -385,6 +385,8 @@ impl StoreSubscription {
                         asked = Instant::now();
                     }
                     if self.reap_at <= Instant::now() {
+                        let evicted = self.watch.is_replaced();
+                        self.heed(Woken { evicted, ..Woken::default() }).await?;
                         self.heed(Woken { owners: true, bell: true, evicted: false }).await?;
                         self.reap_at = Instant::now() + REAP_EVERY;
                         self.store.sweep_dead().await?;
@@ -400,8 +402,9 @@ impl StoreSubscription {
             return Err(Error::new(
                 ErrorKind::DeliveryLost,
                 format!(
-                    "the owner file of this consumer in {} was removed, so others take its messages; do not clean that folder while consumers run",
-                    self.store.files().owners.display()
+                    "store {} or its side files were removed or replaced while this consumer had them open; stop consumers \
+                     before you clean or restore a store",
+                    self.store.files().database.display()
                 ),
             ));
         }

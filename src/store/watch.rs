@@ -15,6 +15,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
 
 use super::Store;
+use super::files::Files;
 use crate::error::{Error, Result};
 
 /// What woke the waiting consumer.
@@ -32,6 +33,10 @@ pub(crate) struct Woken {
 pub(crate) struct Watch {
     inotify: Option<AsyncFd<OwnedFd>>,
     bell: i32,
+    /// The database itself, to notice that it was removed or replaced.
+    database: i32,
+    files: Files,
+    inode: Option<u64>,
     token: String,
 }
 
@@ -51,6 +56,9 @@ impl Watch {
             Self {
                 inotify: None,
                 bell: 0,
+                database: 0,
+                files: store.files().clone(),
+                inode: inode_of(store.files()),
                 token: token.to_owned(),
             }
         };
@@ -66,16 +74,23 @@ impl Watch {
                     WatchFlags::CLOSE_WRITE | WatchFlags::DELETE | WatchFlags::DELETE_SELF | WatchFlags::ONLYDIR,
                 )
                 .map(|_| bell)
+            })
+            .and_then(|bell| {
+                let flags = WatchFlags::ATTRIB | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
+                inotify::add_watch(&descriptor, &store.files().database, flags).map(|database| (bell, database))
             });
         match watches {
             Err(error) => Ok(unwatched(error)),
-            Ok(bell) => Ok(Self {
+            Ok((bell, database)) => Ok(Self {
                 inotify: Some(
                     // SAFETY: the `AsyncFd` owns the descriptor and hands it out by shared reference only.
                     unsafe { AsyncFd::register(descriptor) }
                         .map_err(|error| Error::unavailable(format!("inotify cannot be waited for: {error}")))?,
                 ),
                 bell,
+                database,
+                files: store.files().clone(),
+                inode: inode_of(store.files()),
                 token: token.to_owned(),
             }),
         }
@@ -97,6 +112,8 @@ impl Watch {
             if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
                 woken.bell = true;
                 woken.owners = true;
+            } else if event.wd() == self.database {
+                woken.evicted |= self.is_replaced();
             } else if event.wd() == self.bell {
                 woken.bell = true;
             } else if event.events().intersects(ReadFlags::DELETE | ReadFlags::DELETE_SELF) {
@@ -109,6 +126,11 @@ impl Watch {
             }
         }
         woken
+    }
+
+    /// Whether the database's path no longer leads to the file that is open: whatever is put there now is not for us.
+    pub(crate) fn is_replaced(&self) -> bool {
+        inode_of(&self.files) != self.inode
     }
 
     /// Waits until there are events, and takes them. Cancel-safe.
@@ -133,4 +155,9 @@ impl Watch {
             guard.clear_ready();
         }
     }
+}
+
+fn inode_of(files: &Files) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(&files.database).ok().map(|metadata| metadata.ino())
 }

@@ -1,6 +1,6 @@
 //! `qctl store`.
 
-use crate::support::Place;
+use crate::support::{Place, wait_for};
 
 #[test]
 fn a_store_is_checked_copied_and_compacted() {
@@ -42,4 +42,29 @@ fn a_damaged_store_is_told_and_left_alone() {
         .stderr_contains("queue.db")
         .check();
     assert_eq!(std::fs::read(place.path("queue.db")).unwrap(), rubbish);
+}
+
+/// A consumer whose store is taken away and replaced must not go on waiting on the old file in silence.
+#[test]
+fn a_consumer_notices_that_its_store_was_replaced() {
+    let place = Place::with_config(
+        "connections: { here: 'sqlite://./queue.db' }\nproducers: { demo: {} }\n\
+         consumers: { demo: { handler: { exec: { run: [tee, -a, out] } } } }\n",
+    );
+    let consumer = place.start(["consumer", "demo"]);
+    place.run(["queuemessage", "demo", "old"]).any_stdout().check();
+    wait_for("the first message", || place.read("out") == "old");
+    for entry in std::fs::read_dir(place.path(".")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with("queue.db") {
+            if path.is_dir() {
+                std::fs::remove_dir_all(path).unwrap();
+            } else {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
+    consumer.wait_stderr("removed or replaced");
+    place.run(["queuemessage", "demo", "new"]).any_stdout().check();
+    wait_for("the message in the new store", || place.read("out") == "oldnew");
 }
