@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::failure::Failures;
-use super::turnstile::{Turnstile, holders};
+use super::turnstile::{Turnstile, busy, holders};
 use super::writer::{Committed, Tx, Writer};
 use crate::error::{Error, Result};
 
@@ -329,16 +329,11 @@ impl Committer {
     }
 
     fn busy(&self) -> Error {
-        let holders = holders(&self.settings.work_lock);
-        let who = match holders.as_slice() {
-            [] => "another process".to_owned(),
-            pids => format!("pid {}", pids.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")),
-        };
-        Error::temporary(format!(
-            "store {} has been locked by {who} for {} s; nothing was stored, see what that process does and try again",
-            self.settings.failures.path(),
-            self.settings.patience.as_secs()
-        ))
+        busy(
+            &self.settings.failures,
+            &holders(&self.settings.work_lock),
+            self.settings.patience,
+        )
     }
 
     /// Reads, outside the groups, on the writer's connection.

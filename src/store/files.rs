@@ -64,6 +64,12 @@ impl Files {
         }
         refuse_network_file_system(folder)?;
         files.create_database(create)?;
+        // Asked by path: opening the file here, beside SQLite, would drop its locks when it is closed again.
+        rustix::fs::access(
+            &files.database,
+            rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK,
+        )
+        .map_err(|error| files.trouble("it cannot be read and written by this user", error.into()))?;
         for side in [&files.owners, &files.bells, &files.locks] {
             match DirBuilder::new().mode(0o700).create(side) {
                 Ok(()) => files.dress(side, true)?,

@@ -164,13 +164,13 @@ impl Store {
             failures.result(connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true))?;
         }
         match schema::inspect(&connection, &failures)? {
-            Found::Current => use_write_ahead_log(&connection, &turnstile, &failures)?,
-            Found::Empty => create(&connection, &turnstile, &failures)?,
+            Found::Current => use_write_ahead_log(&connection, &turnstile, &failures, usage.patience)?,
+            Found::Empty => create(&connection, &turnstile, &failures, usage.patience)?,
             Found::Older(version) => open = maintenance::upgrade(&connection, open, &files, &failures, version)?,
         }
         let clock = match failures.result(schema::read_clock(&connection))? {
             Some(clock) => clock,
-            None => exclusively(&connection, &turnstile, &failures, schema::write_clock)?,
+            None => exclusively(&connection, &turnstile, &failures, usage.patience, schema::write_clock)?,
         };
         let wal = match options.durability {
             Durability::Normal => None,
@@ -291,9 +291,9 @@ fn connect(files: &Files, failures: &Failures) -> Result<Connection> {
 }
 
 /// Makes the tables; several processes may try at once.
-fn create(connection: &Connection, turnstile: &Turnstile, failures: &Failures) -> Result<()> {
-    use_write_ahead_log(connection, turnstile, failures)?;
-    exclusively(connection, turnstile, failures, |connection| {
+fn create(connection: &Connection, turnstile: &Turnstile, failures: &Failures, patience: Duration) -> Result<()> {
+    use_write_ahead_log(connection, turnstile, failures, patience)?;
+    exclusively(connection, turnstile, failures, patience, |connection| {
         let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if version == 0 {
             schema::create(connection)
@@ -304,12 +304,17 @@ fn create(connection: &Connection, turnstile: &Turnstile, failures: &Failures) -
 }
 
 /// A new file, or a restored backup, has no write-ahead log yet.
-fn use_write_ahead_log(connection: &Connection, turnstile: &Turnstile, failures: &Failures) -> Result<()> {
+fn use_write_ahead_log(
+    connection: &Connection,
+    turnstile: &Turnstile,
+    failures: &Failures,
+    patience: Duration,
+) -> Result<()> {
     let mode = |pragma: &str| failures.result(connection.query_row(pragma, [], |row| row.get::<_, String>(0)));
     if mode("PRAGMA journal_mode")? == "wal" {
         return Ok(());
     }
-    turnstile.enter()?;
+    turnstile.enter_within(patience, failures)?;
     let made = mode("PRAGMA journal_mode = WAL");
     turnstile.leave();
     if made? == "wal" {
@@ -326,9 +331,10 @@ fn exclusively<T>(
     connection: &Connection,
     turnstile: &Turnstile,
     failures: &Failures,
+    patience: Duration,
     change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> Result<T> {
-    turnstile.enter()?;
+    turnstile.enter_within(patience, failures)?;
     let result = (|| {
         connection.execute_batch("BEGIN IMMEDIATE")?;
         let value = change(connection)?;

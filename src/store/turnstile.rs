@@ -7,9 +7,11 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::failure::Failures;
 use super::files::{Files, lock_holders};
 use crate::error::{Error, Result};
 
@@ -44,9 +46,41 @@ impl Turnstile {
         entered
     }
 
+    /// Waits for the turn for at most so long, and then names who has it.
+    pub(crate) fn enter_within(&self, patience: Duration, failures: &Failures) -> Result<()> {
+        let until = Instant::now() + patience;
+        while !self.try_enter() {
+            if Instant::now() >= until {
+                return Err(busy(failures, &lock_holders(&self.work), patience));
+            }
+            std::thread::sleep(TRY_EVERY);
+        }
+        Ok(())
+    }
+
     pub(crate) fn leave(&self) {
         release(&self.work);
     }
+}
+
+/// How often a waiting opener tries.
+const TRY_EVERY: Duration = Duration::from_millis(5);
+
+/// The error of a writer whose patience has ended.
+pub(crate) fn busy(failures: &Failures, holders: &[u32], patience: Duration) -> Error {
+    let who = if holders.is_empty() {
+        "another process".to_owned()
+    } else {
+        format!(
+            "pid {}",
+            holders.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
+        )
+    };
+    Error::temporary(format!(
+        "store {} has been locked by {who} for {} s; nothing was stored, see what that process does and try again",
+        failures.path(),
+        patience.as_secs()
+    ))
 }
 
 /// The processes that have or await the turn; for display.
