@@ -40,6 +40,12 @@ impl Place {
         place
     }
 
+    /// The folder that all of it is in.
+    #[allow(dead_code)] // for tests/faults, which looks for processes that know of it
+    pub fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// A path in the working folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join("work").join(name)
@@ -100,11 +106,16 @@ impl Place {
 
     /// Starts the program in the background; it is killed at the latest when the test ends.
     pub fn start<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Running {
+        let mut command = self.command();
+        command.args(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self.launch(command)
+    }
+
+    /// As [`Place::start`], with a command that was made by hand.
+    pub fn launch(&self, mut command: Command) -> Running {
         let number = fastrand::u32(..);
         let err = self.path(&format!("err-{number}"));
-        let child = self
-            .command()
-            .args(args.into_iter().map(|arg| arg.as_ref().to_owned()))
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&err).unwrap())
