@@ -70,14 +70,19 @@ impl Files {
             rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK,
         )
         .map_err(|error| files.trouble("it cannot be read and written by this user", error.into()))?;
-        for side in [&files.owners, &files.bells, &files.locks] {
+        Ok(files)
+    }
+
+    /// Makes the side folders; called when the database is known to be a store of ours.
+    pub(crate) fn make_sides(&self) -> Result<()> {
+        for side in [&self.owners, &self.bells, &self.locks] {
             match DirBuilder::new().mode(0o700).create(side) {
-                Ok(()) => files.dress(side, true)?,
+                Ok(()) => self.dress(side, true)?,
                 Err(error) if error.kind() == IoKind::AlreadyExists => {}
-                Err(error) => return Err(files.trouble(&format!("{} cannot be made", side.display()), error)),
+                Err(error) => return Err(self.trouble(&format!("{} cannot be made", side.display()), error)),
             }
         }
-        Ok(files)
+        Ok(())
     }
 
     /// SQLite gives its -wal and -shm files the mode of the database, so the database must exist with the right one first.

@@ -20,8 +20,10 @@ use crate::queue::MaintenanceReport;
 pub(crate) fn check(options: &StoreOptions) -> Result<MaintenanceReport> {
     let files = Files::prepare(options, Create::Nothing)?;
     let failures = Failures::of(&files.database);
-    let _open = open_lock(&files)?;
     let connection = connect(&files, &failures)?;
+    schema::inspect(&connection, &failures)?;
+    files.make_sides()?;
+    let _open = open_lock(&files)?;
     let mut problems = Vec::new();
     let schema = match schema::inspect(&connection, &failures)? {
         Found::Empty => {
@@ -96,8 +98,10 @@ pub(crate) fn check(options: &StoreOptions) -> Result<MaintenanceReport> {
 pub(crate) fn backup(options: &StoreOptions, to: &Path) -> Result<MaintenanceReport> {
     let files = Files::prepare(options, Create::Nothing)?;
     let failures = Failures::of(&files.database);
-    let _open = open_lock(&files)?;
     let connection = connect(&files, &failures)?;
+    schema::inspect(&connection, &failures)?;
+    files.make_sides()?;
+    let _open = open_lock(&files)?;
     if to.exists() {
         return Err(Error::bad_input(format!(
             "{} is there already; name a file that is not, nothing was written",
@@ -149,8 +153,10 @@ fn copy(connection: &Connection, to: &Path, failures: &Failures) -> Result<()> {
 pub(crate) fn compact(options: &StoreOptions) -> Result<MaintenanceReport> {
     let files = Files::prepare(options, Create::Nothing)?;
     let failures = Failures::of(&files.database);
-    let _alone = alone(open_lock(&files)?, &files, "compact it")?;
     let connection = connect(&files, &failures)?;
+    schema::inspect(&connection, &failures)?;
+    files.make_sides()?;
+    let _alone = alone(open_lock(&files)?, &files, "compact it")?;
     if schema::inspect(&connection, &failures)? == Found::Empty {
         return Err(Error::not_found(format!(
             "store {} is empty; nothing was ever put in it",

@@ -157,12 +157,14 @@ impl Store {
             },
         )?;
         let failures = Failures::of(&files.database);
+        let connection = connect(&files, &failures)?;
+        // A file that is not ours is left as it is: nothing is put beside it.
+        schema::inspect(&connection, &failures)?;
+        files.make_sides()?;
         let mut open = files::open_lock(&files)?;
         let turnstile = Turnstile::open(&files)?;
-        let connection = connect(&files, &failures)?;
-        if usage.one_shot {
-            failures.result(connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true))?;
-        }
+        // Only a process that goes on using the store clears the log away when it leaves.
+        failures.result(connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, usage.one_shot))?;
         match schema::inspect(&connection, &failures)? {
             Found::Current => use_write_ahead_log(&connection, &turnstile, &failures, usage.patience)?,
             Found::Empty => create(&connection, &turnstile, &failures, usage.patience)?,
@@ -281,6 +283,8 @@ fn connect(files: &Files, failures: &Failures) -> Result<Connection> {
     let connection = failures.result(Connection::open_with_flags(&files.database, flags))?;
     // The turnstile keeps our own writers apart; this is for backups and shells, and short because they are rare.
     failures.result(connection.busy_timeout(Duration::from_secs(5)))?;
+    // A refused open changes nothing in the file.
+    failures.result(connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true))?;
     // Without this guarantee a statement with a bound LIMIT is planned anew at every use.
     failures.result(connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true))?;
     // The commit itself does not flush: `commit` does, once for a whole group.
