@@ -59,6 +59,8 @@ pub(super) struct Settled {
 pub(super) struct Hand {
     /// Taken but not begun.
     pub(super) waiting: VecDeque<Delivery>,
+    /// Since when some wait while all slots are taken.
+    pub(super) waiting_since: Option<Instant>,
     /// Handled but not yet sent to be settled, and since when.
     pub(super) handled: Vec<Handled>,
     pub(super) handled_since: Option<Instant>,
@@ -83,6 +85,7 @@ impl Hand {
     pub(super) fn new(settler: Arc<dyn Settle>, pace: Pace) -> Self {
         Self {
             waiting: VecDeque::new(),
+            waiting_since: None,
             handled: Vec::new(),
             handled_since: None,
             pace,

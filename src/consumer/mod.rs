@@ -102,6 +102,8 @@ pub enum EndReason {
 const RECONNECT_MIN: Duration = Duration::from_millis(200);
 /// The longest.
 const RECONNECT_MAX: Duration = Duration::from_secs(30);
+/// How long a handler may take to clear up at the end.
+const FINISH_WITHIN: Duration = Duration::from_secs(5);
 /// In-process handlers get at least this many slots: waiting for their settlement, not working, is what takes time.
 const IN_PROCESS_SLOTS: usize = 100;
 
@@ -117,6 +119,7 @@ pub async fn run(
     let mut watchman = Watchman::new(&settings.limits);
     let mut progress = Progress::default();
     let mut wait = RECONNECT_MIN;
+    let mut failing_since = None;
     let result = loop {
         let begun = tokio::time::Instant::now();
         let after = serve(
@@ -141,6 +144,14 @@ pub async fn run(
         if let Some(limit) = watchman.reached(true) {
             break Ok(EndReason::Limit(limit));
         }
+        // Whoever waits for the queue to be empty waits for an answer, not for a broker that does not come back.
+        if begun.elapsed() > Duration::from_secs(1) {
+            failing_since = None;
+        }
+        let failing_for = failing_since.get_or_insert(begun).elapsed();
+        if settings.limits.until_empty && failing_for > connect.timeout {
+            break Err(error);
+        }
         if begun.elapsed() > RECONNECT_MAX {
             wait = RECONNECT_MIN;
         }
@@ -153,7 +164,10 @@ pub async fn run(
         }
         wait = (wait * 2).min(RECONNECT_MAX);
     };
-    handler.finish().await;
+    // A companion that does not answer must not keep a stopped consumer alive.
+    if tokio::time::timeout(FINISH_WITHIN, handler.finish()).await.is_err() {
+        tracing::warn!("the handler's companion process did not end in time; it is left behind");
+    }
     result.map(|reason| Ended {
         reason,
         ..progress.ended

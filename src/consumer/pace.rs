@@ -31,6 +31,10 @@ impl Pace {
         }
     }
 
+    pub(super) fn fixed(&self) -> bool {
+        self.fixed
+    }
+
     /// A call took so long, its wait for one of the slots included.
     pub(super) fn took(&mut self, took: Duration, slots: usize) {
         let share = slots as f64 / (slots + self.ahead) as f64;

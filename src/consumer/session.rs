@@ -320,6 +320,16 @@ impl Session<'_> {
         if let Some(ahead) = this.pace.changed(self.slots) {
             subscription.set_window(self.slots + 2 * ahead);
         }
+        if this.waiting.is_empty() || this.running.len() < self.slots {
+            this.waiting_since = None;
+            return;
+        }
+        let since = *this.waiting_since.get_or_insert_with(Instant::now);
+        if !this.pace.fixed() && (this.pace.ahead == 0 || since.elapsed() >= AHEAD_AT_MOST) {
+            this.pace.slow_down();
+            this.waiting_since = None;
+            Self::give_back(this);
+        }
     }
 
     async fn check_limits(&mut self, this: &mut Hand) {
@@ -351,11 +361,15 @@ impl Session<'_> {
             if let Err(error) = subscription.stop().await {
                 this.lost.get_or_insert(error);
             }
-            while let Ok(more) = subscription.next().await {
-                if more.is_empty() {
-                    break;
+            loop {
+                tokio::select! {
+                    more = subscription.next() => match more {
+                        Ok(more) if !more.is_empty() => this.waiting.extend(more),
+                        _ => break,
+                    },
+                    // Whoever asks twice does not wait for the store either: closing gives back what is held.
+                    () = self.stop.now.cancelled() => break,
                 }
-                this.waiting.extend(more);
             }
             this.dry = true;
             this.grace_until = self.settings.stop_grace.map(|grace| Instant::now() + grace);
@@ -394,6 +408,7 @@ impl Session<'_> {
             this.paused_until,
             this.grace_until.filter(|_| !this.forced),
             this.handled_since.map(|since| since + SETTLE_WITHIN),
+            this.waiting_since.map(|since| since + AHEAD_AT_MOST),
         ]
         .into_iter()
         .flatten()

@@ -385,9 +385,11 @@ impl Connection for SqliteConnection {
         reply_to.starts_with(operations::REPLY_QUEUE)
     }
 
-    async fn withdraw(&self, id: &str) -> Result<bool> {
-        let id = id.to_owned();
-        self.store.write(move |tx| operations::withdraw(tx, &id)).await
+    async fn withdraw(&self, id: &str, reply_to: &str) -> Result<bool> {
+        let (id, reply_to) = (id.to_owned(), reply_to.to_owned());
+        self.store
+            .write(move |tx| operations::withdraw(tx, &id, &reply_to))
+            .await
     }
 }
 

@@ -122,7 +122,7 @@ impl Producer {
                 label: "waiting for a reply".to_owned(),
             })
             .await?;
-        message.reply_to = Some(reply_to);
+        message.reply_to = Some(reply_to.clone());
         let mut publication = self.prepare(message)?;
         let id = publication.message.id.clone().unwrap_or_default();
         publication.message.correlation_id.get_or_insert_with(|| id.clone());
@@ -135,6 +135,7 @@ impl Producer {
             connection: Arc::clone(&self.connection),
             replies,
             id,
+            reply_to,
             correlation_id,
         })
     }
@@ -192,6 +193,7 @@ pub struct Pending {
     connection: Arc<dyn Connection>,
     replies: Box<dyn Subscription>,
     id: String,
+    reply_to: String,
     correlation_id: Option<String>,
 }
 
@@ -216,6 +218,6 @@ impl Pending {
 
     /// Takes the request back if no handler has begun it; `false`: one has.
     pub async fn withdraw(&self) -> Result<bool> {
-        self.connection.withdraw(&self.id).await
+        self.connection.withdraw(&self.id, &self.reply_to).await
     }
 }

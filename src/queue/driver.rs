@@ -218,9 +218,9 @@ pub trait Connection: Send + Sync {
         let _ = reply_to;
         false
     }
-    /// Takes back a message that was not started yet; `false` if it was, or is gone.
-    async fn withdraw(&self, id: &str) -> Result<bool> {
-        let _ = id;
+    /// Takes back the request with this id and reply queue, if no handler has ever begun it; `false`: one has, or it is gone.
+    async fn withdraw(&self, id: &str, reply_to: &str) -> Result<bool> {
+        let _ = (id, reply_to);
         Err(self.denied("withdraw"))
     }
 

@@ -370,22 +370,22 @@ pub(crate) fn release_message(tx: &mut Tx<'_>, name: &str, id: &str) -> Result<b
     Ok(changed == 1)
 }
 
-/// Takes back a message that no handler has begun.
-pub(crate) fn withdraw(tx: &mut Tx<'_>, id: &str) -> Result<bool> {
-    Ok(remove_by_message_id(tx, id)? > 0)
-}
-
-fn remove_by_message_id(tx: &mut Tx<'_>, id: &str) -> Result<u64> {
+/// Takes back a request that no handler has ever begun. The reply queue is its sender's alone, so nobody else's message of the
+/// same id is meant.
+pub(crate) fn withdraw(tx: &mut Tx<'_>, id: &str, reply_to: &str) -> Result<bool> {
     let bodies: Vec<Option<i64>> = tx.sql(
         tx.connection
-            .prepare_cached("DELETE FROM message WHERE message_id = ?1 AND state < 3 RETURNING body_ref")
-            .and_then(|mut statement| statement.query_map([id], |row| row.get(0))?.collect()),
+            .prepare_cached(
+                "DELETE FROM message WHERE message_id = ?1 AND reply_to = ?2 AND state < 3 AND attempt = 0 AND deliveries = 0
+                    AND dead_at IS NULL RETURNING body_ref",
+            )
+            .and_then(|mut statement| statement.query_map((id, reply_to), |row| row.get(0))?.collect()),
     )?;
-    let removed = bodies.len() as u64;
+    let removed = bodies.len();
     for body in bodies.into_iter().flatten() {
         unref(tx, Some(body))?;
     }
-    Ok(removed)
+    Ok(removed > 0)
 }
 
 /// Where the dead letters of a queue are: its dead-letter queue or, for one that holds dead letters, itself.

@@ -48,6 +48,9 @@ pub(crate) struct Wanted {
 
 const EXPIRE_AT_ONCE: i64 = 500;
 
+/// After so many milliseconds a suspect is handed out beside others, rather than never.
+const SUSPECT_WAITS: i64 = 30_000;
+
 /// Claims ready messages in order.
 pub(crate) fn claim(tx: &mut Tx<'_>, queue: &QueueRow, wanted: Wanted) -> Result<Claim> {
     promote(tx, queue.id)?;
@@ -117,17 +120,18 @@ pub(crate) fn expire(tx: &mut Tx<'_>, queue: &QueueRow) -> Result<()> {
 type Row = (Claimed, Option<String>, Option<i64>, Option<i64>);
 
 fn select(tx: &mut Tx<'_>, queue: i64, wanted: Wanted, claim: &mut Claim) -> Result<()> {
+    // A suspect waits for a taker that holds nothing else, but not for ever: the others go on meanwhile.
+    let not_before = if wanted.alone { i64::MAX } else { tx.now - SUSPECT_WAITS };
     let mut statement = tx.sql(tx.connection.prepare_cached(
         "SELECT id, suspect, exchange, routing_key, message_id, content_type, correlation_id, reply_to, priority, timestamp,
                 headers, attempt, deliveries, body_ref, body, expires
-         FROM message INDEXED BY message_ready WHERE queue = ?1 AND state = 0 ORDER BY rank, id LIMIT ?2",
+         FROM message INDEXED BY message_ready
+         WHERE queue = ?1 AND state = 0 AND (suspect = 0 OR held_since <= ?3) ORDER BY rank, id LIMIT ?2",
     ))?;
-    let mut rows = tx.sql(statement.query((queue, wanted.count as i64)))?;
+    let mut rows = tx.sql(statement.query((queue, wanted.count as i64, not_before)))?;
     while let Some(row) = tx.sql(rows.next())? {
-        let suspect: bool = tx.sql(row.get(1))?;
-        if suspect && (!wanted.alone || !claim.messages.is_empty()) {
-            // What a dead consumer had begun is handed out alone: the claim ends before it.
-            claim.suspect_waits = true;
+        let suspect = tx.sql(row.get::<_, bool>(1))? && wanted.alone;
+        if suspect && !claim.messages.is_empty() {
             return Ok(());
         }
         let started = claim.messages.len() < wanted.start;
@@ -176,6 +180,15 @@ fn select(tx: &mut Tx<'_>, queue: i64, wanted: Wanted, claim: &mut Claim) -> Res
         }
     }
     claim.drained = claim.messages.len() < wanted.count;
+    if claim.drained && !wanted.alone {
+        // What is still ready has been passed over.
+        let left: Option<i64> = tx.sql(
+            tx.connection
+                .prepare_cached("SELECT 1 FROM message INDEXED BY message_ready WHERE queue = ?1 AND state = 0 AND suspect = 1 LIMIT 1")
+                .and_then(|mut statement| statement.query_row([queue], |row| row.get(0)).optional()),
+        )?;
+        claim.suspect_waits = left.is_some();
+    }
     Ok(())
 }
 
@@ -306,9 +319,9 @@ pub(crate) fn recover(tx: &mut Tx<'_>, owner: i64, token: &str, died: bool) -> R
     let changed = tx.execute(
         "UPDATE message SET suspect = CASE WHEN state = 3 AND ?2 THEN 1 ELSE suspect END,
                 deliveries = CASE WHEN state = 3 AND NOT ?2 THEN max(0, deliveries - 1) ELSE deliveries END,
-                state = 0, owner = NULL, held_since = NULL
+                state = 0, owner = NULL, held_since = CASE WHEN ?2 THEN ?3 END
          WHERE owner = ?1 AND state >= 2",
-        (owner, died),
+        (owner, died, tx.now),
     )?;
     tx.rung.extend(queues);
     let temporary: Vec<i64> = tx.sql(

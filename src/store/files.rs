@@ -36,7 +36,7 @@ pub(crate) struct Files {
 impl Files {
     /// Finds the paths and creates what is missing.
     pub(crate) fn prepare(options: &StoreOptions, create: Create) -> Result<Self> {
-        let database = absolute(&options.path)?;
+        let database = resolved(&absolute(&options.path)?)?;
         let group = options.group.as_deref().map(group_id).transpose()?;
         let files = Self {
             wal: with_suffix(&database, "-wal"),
@@ -217,6 +217,24 @@ fn absolute(path: &Path) -> Result<PathBuf> {
             path.display()
         ))
         .because(error)
+    })
+}
+
+/// The same path for everybody, whichever links lead to it: the side files must be the same too.
+fn resolved(path: &Path) -> Result<PathBuf> {
+    if let Ok(found) = fs::canonicalize(path) {
+        use std::os::unix::fs::MetadataExt;
+        if fs::metadata(&found).is_ok_and(|metadata| metadata.is_file() && metadata.nlink() > 1) {
+            return Err(Error::config(format!(
+                "store {} has several hard links, whose side files would differ; keep one name for it",
+                path.display()
+            )));
+        }
+        return Ok(found);
+    }
+    Ok(match (path.parent().map(fs::canonicalize), path.file_name()) {
+        (Some(Ok(folder)), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
     })
 }
 

@@ -37,7 +37,7 @@ CREATE TABLE binding(
     PRIMARY KEY(exchange, routing_key, queue)) WITHOUT ROWID;
 CREATE INDEX binding_queue ON binding(queue);
 CREATE TABLE owner(
-    id INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE, queue INTEGER, pid INTEGER, host TEXT, label TEXT,
+    id INTEGER PRIMARY KEY AUTOINCREMENT, token TEXT NOT NULL UNIQUE, queue INTEGER, pid INTEGER, host TEXT, label TEXT,
     since INTEGER NOT NULL);
 CREATE TABLE message(
     id INTEGER PRIMARY KEY, queue INTEGER NOT NULL, state INTEGER NOT NULL, rank INTEGER NOT NULL,

@@ -37,6 +37,7 @@ pub(crate) struct StoreSubscription {
     watch: Watch,
     owner: Owner,
     queue_id: i64,
+    /// When to look for dead owners even if nothing was heard.
     reap_at: Instant,
 }
 
@@ -66,6 +67,10 @@ struct State {
     next_due: Option<i64>,
     failed: Option<Error>,
     next_tag: u64,
+    /// Somebody may have died, and nobody has looked yet.
+    reap_wanted: bool,
+    /// A task is looking.
+    reaping: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -90,6 +95,21 @@ struct Settling {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what a look for dead owners came to; `true`: there is no need to look again.
+    fn looked_for_dead(&self, given_back: Result<u64>, swept: Result<u64>) -> bool {
+        let mut state = self.lock();
+        match (given_back, swept) {
+            (Ok(given_back), Ok(_)) => state.look |= given_back > 0,
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(queue = %self.queue, %error, "dead consumers cannot be looked for; trying again");
+                state.reap_wanted = true;
+            }
+        }
+        state.reaping = state.reap_wanted && !state.stopped;
+        state.reap_wanted = false;
+        !state.reaping
     }
 
     /// Queues a pump if there is something to do and none is queued.
@@ -329,6 +349,8 @@ impl StoreSubscription {
                 next_due: None,
                 failed: None,
                 next_tag: 0,
+                reap_wanted: false,
+                reaping: false,
             }),
             changed: Notify::new(),
         });
@@ -345,9 +367,10 @@ impl StoreSubscription {
     /// Waits for deliveries. Cancel-safe: what is claimed stays in the shared state until it is returned.
     pub(crate) async fn next(&mut self) -> Result<Vec<Delivery>> {
         let mut asked = Instant::now();
+        let mut was_pumping = false;
         loop {
             let woken = self.watch.drain();
-            self.heed(woken).await?;
+            self.heed(woken);
             self.shared.pump();
             let (pumping, next_due, hold_until) = {
                 let mut state = self.shared.lock();
@@ -371,14 +394,16 @@ impl StoreSubscription {
             if let Some(hold_until) = hold_until {
                 until = until.min(hold_until);
             }
+            if !was_pumping {
+                asked = now;
+            }
+            was_pumping = pumping;
             if pumping {
                 until = until.min(asked + PATIENCE);
-            } else {
-                asked = now;
             }
             tokio::select! {
                 () = self.shared.changed.notified() => {}
-                woken = self.watch.wait() => self.heed(woken).await?,
+                woken = self.watch.wait() => self.heed(woken),
                 () = tokio::time::sleep_until(until) => {
                     if pumping && asked + PATIENCE <= Instant::now() {
                         tracing::warn!(queue = %self.shared.queue, "the store has not answered for 10 s; another process holds its lock");
@@ -386,10 +411,8 @@ impl StoreSubscription {
                     }
                     if self.reap_at <= Instant::now() {
                         let evicted = self.watch.is_replaced();
-                        self.heed(Woken { evicted, ..Woken::default() }).await?;
-                        self.heed(Woken { owners: true, bell: true, evicted: false }).await?;
+                        self.heed(Woken { owners: true, bell: true, evicted });
                         self.reap_at = Instant::now() + REAP_EVERY;
-                        self.store.sweep_dead().await?;
                     }
                     self.shared.lock().look = true;
                 }
@@ -397,29 +420,33 @@ impl StoreSubscription {
         }
     }
 
-    async fn heed(&mut self, woken: Woken) -> Result<()> {
+    /// Notes what was heard where it is not forgotten, even if the future that heard it is dropped.
+    fn heed(&self, woken: Woken) {
+        let mut state = self.shared.lock();
         if woken.evicted {
-            return Err(Error::new(
-                ErrorKind::DeliveryLost,
-                format!(
-                    "store {} or its side files were removed or replaced while this consumer had them open; stop consumers \
-                     before you clean or restore a store",
-                    self.store.files().database.display()
-                ),
+            state.failed.get_or_insert_with(|| {
+                Error::new(
+                    ErrorKind::DeliveryLost,
+                    format!(
+                        "store {} or its side files were removed or replaced while this consumer had them open; stop \
+                         consumers before you clean or restore a store",
+                        self.store.files().database.display()
+                    ),
+                )
+            });
+        }
+        state.look |= woken.bell;
+        state.reap_wanted |= woken.owners;
+        if state.reap_wanted && !state.reaping {
+            state.reap_wanted = false;
+            state.reaping = true;
+            drop(state);
+            tokio::spawn(look_for_dead(
+                self.store.clone(),
+                Arc::clone(&self.shared),
+                self.owner.token.clone(),
             ));
         }
-        if woken.bell {
-            self.shared.lock().look = true;
-        }
-        if woken.owners {
-            let given_back = reap(&self.store, Some(&self.owner.token)).await?;
-            if given_back > 0 {
-                self.shared.lock().look = true;
-            } else {
-                self.reap_at = self.reap_at.min(Instant::now() + REAP_AGAIN);
-            }
-        }
-        Ok(())
     }
 
     pub(crate) fn lifeline(&self) -> Lifeline {
@@ -465,6 +492,24 @@ impl StoreSubscription {
                 }
             })
             .await
+    }
+}
+
+/// Looks for dead owners, twice because the kernel tells of a closed file a moment before it frees the lock. A store that
+/// cannot be written just now is tried again; our own deliveries have nothing to do with it.
+async fn look_for_dead(store: Store, shared: Arc<Shared>, token: String) {
+    loop {
+        let mut result = reap(&store, Some(&token)).await;
+        if matches!(result, Ok(0)) {
+            tokio::time::sleep(REAP_AGAIN).await;
+            result = reap(&store, Some(&token)).await;
+        }
+        let swept = store.sweep_dead().await;
+        if shared.looked_for_dead(result, swept) {
+            shared.changed.notify_one();
+            return;
+        }
+        tokio::time::sleep(TRY_AGAIN).await;
     }
 }
 

@@ -9,6 +9,7 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
@@ -33,6 +34,7 @@ pub(crate) struct Woken {
 pub(crate) struct Watch {
     inotify: Option<AsyncFd<OwnedFd>>,
     bell: i32,
+    bell_path: PathBuf,
     /// The database itself, to notice that it was removed or replaced.
     database: i32,
     files: Files,
@@ -56,6 +58,7 @@ impl Watch {
             Self {
                 inotify: None,
                 bell: 0,
+                bell_path: bell_path.clone(),
                 database: 0,
                 files: store.files().clone(),
                 inode: inode_of(store.files()),
@@ -88,6 +91,7 @@ impl Watch {
                         .map_err(|error| Error::unavailable(format!("inotify cannot be waited for: {error}")))?,
                 ),
                 bell,
+                bell_path,
                 database,
                 files: store.files().clone(),
                 inode: inode_of(store.files()),
@@ -116,6 +120,8 @@ impl Watch {
                 woken.evicted |= self.is_replaced();
             } else if event.wd() == self.bell {
                 woken.bell = true;
+                // Removed: publishers ring another one from now on.
+                woken.evicted |= !self.bell_path.exists();
             } else if event.events().intersects(ReadFlags::DELETE | ReadFlags::DELETE_SELF) {
                 let own = event
                     .file_name()

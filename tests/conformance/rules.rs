@@ -322,7 +322,11 @@ pub(crate) async fn rule_07_what_is_denied_is_unsupported(subject: &dyn Subject)
             connection.redrive("q", &redrive).await.map(drop),
         ),
         ("reply", can.reply, connection.temporary_queue().await.map(drop)),
-        ("withdraw", can.withdraw, connection.withdraw("none").await.map(drop)),
+        (
+            "withdraw",
+            can.withdraw,
+            connection.withdraw("none", "r").await.map(drop),
+        ),
         ("delete", can.delete, connection.delete("q", false).await.map(drop)),
     ] {
         match result {
@@ -998,11 +1002,45 @@ pub(crate) async fn a_message_is_withdrawn_unless_it_was_begun(subject: &dyn Sub
     }
     let connection = subject.connect().await;
     declare(&*connection, queue("q")).await;
-    publish(&*connection, "q", &["a", "b"]).await;
-    assert!(connection.withdraw("b").await.unwrap());
+    let request = |body: &str| {
+        let reply_to = Some("r".to_owned());
+        to_queue(
+            "q",
+            Message {
+                id: Some(body.to_owned()),
+                reply_to,
+                ..Message::new(body)
+            },
+        )
+    };
+    publish(&*connection, "q", &["b"]).await;
+    let mut other = consume(&*connection, "q", 1).await;
+    let dead = take_one(&mut *other).await;
+    settle(&*other, dead, Settlement::Reject(DeadLetter::default())).await;
+    other.close().await.unwrap();
+    connection
+        .publish(vec![request("a"), request("b"), request("retried")])
+        .await
+        .unwrap();
+    assert!(
+        !connection.withdraw("b", "another").await.unwrap(),
+        "somebody else's request of the same id"
+    );
+    assert!(connection.withdraw("b", "r").await.unwrap());
+    assert_eq!(
+        connection.info("q").await.unwrap().dead,
+        Some(1),
+        "the dead letter of the same id stays"
+    );
     let mut subscription = consume(&*connection, "q", 2).await;
-    assert_eq!(texts(&take(&mut *subscription, 1).await), ["a"]);
-    assert!(!connection.withdraw("a").await.unwrap(), "it was begun");
+    let mut taken = take(&mut *subscription, 2).await;
+    assert_eq!(texts(&taken), ["a", "retried"]);
+    assert!(!connection.withdraw("a", "r").await.unwrap(), "it was begun");
+    let retry = Settlement::Retry {
+        after: Duration::from_mins(1),
+    };
+    settle(&*subscription, taken.remove(1), retry).await;
+    assert!(!connection.withdraw("retried", "r").await.unwrap(), "it has run once");
 }
 
 pub(crate) async fn a_waiting_consumer_is_woken_at_once(subject: &dyn Subject) {
