@@ -70,6 +70,14 @@ pub(crate) enum Found {
 
 /// Looks at the file's marks; anything that is not ours, or newer, is an error.
 pub(crate) fn inspect(connection: &Connection, failures: &Failures) -> Result<Found> {
+    // One transaction, or another process could make its tables between two of our looks.
+    failures.result(connection.execute_batch("BEGIN"))?;
+    let found = look(connection, failures);
+    failures.result(connection.execute_batch("ROLLBACK"))?;
+    found
+}
+
+fn look(connection: &Connection, failures: &Failures) -> Result<Found> {
     let pragma = |name: &str| {
         connection
             .query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(0))
