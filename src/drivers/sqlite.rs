@@ -237,7 +237,7 @@ impl Connection for SqliteConnection {
     }
 
     async fn consume(&self, options: ConsumeOptions) -> Result<Box<dyn Subscription>> {
-        if self.store.rules().implicit_queues {
+        if self.store.rules().implicit_queues && !self.is_reply_queue(&options.queue) {
             let queue = operations::implicit_queue(&options.queue);
             self.declare(&Topology {
                 exchanges: Vec::new(),

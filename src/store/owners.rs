@@ -88,7 +88,12 @@ pub(crate) async fn reap(store: &Store, own: Option<&str>) -> Result<u64> {
         let messages = store.write(move |tx| recover_once(tx, id, &row_token)).await?;
         let _ = fs::remove_file(store.files().owners.join(&token));
         if let Some((messages, who)) = messages {
-            tracing::warn!(owner = %who, messages, "a consumer died; what it held is given back");
+            if messages == 0 {
+                // One-shot commands leave no word; what held nothing is no news.
+                tracing::debug!(owner = %who, "an owner that held nothing is gone");
+            } else {
+                tracing::warn!(owner = %who, messages, "a consumer died; what it held is given back");
+            }
             given_back += messages;
         }
     }

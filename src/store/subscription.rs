@@ -129,6 +129,7 @@ impl Shared {
             claim: Claim::default(),
             gone: false,
             over: false,
+            claiming: false,
         };
         if let Err(error) = self.store.submit(Box::new(pump)) {
             let mut state = self.lock();
@@ -151,6 +152,8 @@ struct Pump {
     gone: bool,
     /// The state was brought up to date after the commit.
     over: bool,
+    /// It claimed, so that its claim says whether more is there.
+    claiming: bool,
 }
 
 impl Work for Pump {
@@ -218,6 +221,9 @@ impl Work for Pump {
             return Err(error);
         }
         if claiming && suspect == 0 {
+            // Cleared before the claim looks: a bell from now on means something that it may not see.
+            self.shared.lock().look = false;
+            self.claiming = true;
             let wanted = Wanted {
                 owner: self.shared.owner,
                 count: prefetch.saturating_sub(held),
@@ -268,9 +274,8 @@ impl Work for Pump {
                 ticket: Ticket::new(tag),
             });
         }
-        if claim.drained || claim.suspect_waits {
-            state.look = false;
-        }
+        // Whatever rang since the claim has set it too, and must not be forgotten.
+        state.look |= self.claiming && !claim.drained && !claim.suspect_waits;
         state.suspect_waits = claim.suspect_waits;
         state.hold_until = None;
         state.next_due = claim.next_due.or(state.next_due.filter(|_| !claim.drained));
@@ -297,6 +302,7 @@ impl Work for Pump {
         if !self.over {
             let mut state = self.shared.lock();
             state.pumping = false;
+            state.look |= self.claiming;
             if let Err(error) = &result {
                 // What was not even begun fails with the rest.
                 for item in state.settling.drain(..) {
