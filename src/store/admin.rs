@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension, Row, params_from_iter};
+use rusqlite::{OptionalExtension, Params, Row};
 
 use super::Store;
 use super::claim::{expire, read_body, unref};
@@ -271,19 +271,19 @@ pub(crate) fn purge_some(tx: &mut Tx<'_>, queue: &QueueRow, limit: i64) -> Resul
             &format!(
                 "DELETE FROM message WHERE id IN (SELECT id FROM message WHERE queue = ?1 AND state = {state} LIMIT ?2) RETURNING body_ref"
             ),
-            &[queue.id, limit - removed as i64],
+            [queue.id, limit - removed as i64],
         )?;
     }
     Ok(removed)
 }
 
 /// Runs a `DELETE … RETURNING body_ref` and lets go of the bodies.
-fn remove(tx: &mut Tx<'_>, statement: &str, parameters: &[i64]) -> Result<u64> {
-    let bodies: Vec<Option<i64>> = tx.sql(tx.connection.prepare_cached(statement).and_then(|mut statement| {
-        statement
-            .query_map(params_from_iter(parameters), |row| row.get(0))?
-            .collect()
-    }))?;
+fn remove(tx: &mut Tx<'_>, statement: &str, parameters: impl Params) -> Result<u64> {
+    let bodies: Vec<Option<i64>> = tx.sql(
+        tx.connection
+            .prepare_cached(statement)
+            .and_then(|mut statement| statement.query_map(parameters, |row| row.get(0))?.collect()),
+    )?;
     let removed = bodies.len() as u64;
     for body in bodies.into_iter().flatten() {
         unref(tx, Some(body))?;
@@ -296,7 +296,7 @@ pub(crate) fn remove_dead_before(tx: &mut Tx<'_>, time: i64, limit: i64) -> Resu
     remove(
         tx,
         "DELETE FROM message WHERE id IN (SELECT id FROM message WHERE dead_at < ?1 AND state < 2 LIMIT ?2) RETURNING body_ref",
-        &[time, limit],
+        [time, limit],
     )
 }
 
@@ -307,7 +307,7 @@ pub(crate) fn delete_queue(tx: &mut Tx<'_>, queue: i64) -> Result<u64> {
         removed += remove(
             tx,
             &format!("DELETE FROM message WHERE queue = ?1 AND {condition} RETURNING body_ref"),
-            &[queue],
+            [queue],
         )?;
     }
     tx.execute("DELETE FROM binding WHERE queue = ?1", [queue])?;
@@ -373,18 +373,12 @@ pub(crate) fn release_message(tx: &mut Tx<'_>, name: &str, id: &str) -> Result<b
 /// Takes back a request that no handler has ever begun. The reply queue is its sender's alone, so nobody else's message of the
 /// same id is meant.
 pub(crate) fn withdraw(tx: &mut Tx<'_>, id: &str, reply_to: &str) -> Result<bool> {
-    let bodies: Vec<Option<i64>> = tx.sql(
-        tx.connection
-            .prepare_cached(
-                "DELETE FROM message WHERE message_id = ?1 AND reply_to = ?2 AND state < 3 AND attempt = 0 AND deliveries = 0
-                    AND dead_at IS NULL RETURNING body_ref",
-            )
-            .and_then(|mut statement| statement.query_map((id, reply_to), |row| row.get(0))?.collect()),
+    let removed = remove(
+        tx,
+        "DELETE FROM message WHERE message_id = ?1 AND reply_to = ?2 AND state < 3 AND attempt = 0 AND deliveries = 0
+            AND dead_at IS NULL RETURNING body_ref",
+        (id, reply_to),
     )?;
-    let removed = bodies.len();
-    for body in bodies.into_iter().flatten() {
-        unref(tx, Some(body))?;
-    }
     Ok(removed > 0)
 }
 

@@ -16,13 +16,19 @@ use super::{StoreOptions, connect};
 use crate::error::{Error, Result};
 use crate::queue::MaintenanceReport;
 
-/// Looks for damage, in the file's structure and in what qctl keeps in it. Changes nothing; consumers may go on.
-pub(crate) fn check(options: &StoreOptions) -> Result<MaintenanceReport> {
+/// Opens a store that must be there and ours.
+fn find(options: &StoreOptions) -> Result<(Files, Failures, Connection)> {
     let files = Files::prepare(options, Create::Nothing)?;
     let failures = Failures::of(&files.database);
     let connection = connect(&files, &failures)?;
     schema::inspect(&connection, &failures)?;
     files.make_sides()?;
+    Ok((files, failures, connection))
+}
+
+/// Looks for damage, in the file's structure and in what qctl keeps in it. Changes nothing; consumers may go on.
+pub(crate) fn check(options: &StoreOptions) -> Result<MaintenanceReport> {
+    let (files, failures, connection) = find(options)?;
     let _open = open_lock(&files)?;
     let mut problems = Vec::new();
     let schema = match schema::inspect(&connection, &failures)? {
@@ -96,11 +102,7 @@ pub(crate) fn check(options: &StoreOptions) -> Result<MaintenanceReport> {
 
 /// Copies the store, while it is used, to a file that must not exist yet.
 pub(crate) fn backup(options: &StoreOptions, to: &Path) -> Result<MaintenanceReport> {
-    let files = Files::prepare(options, Create::Nothing)?;
-    let failures = Failures::of(&files.database);
-    let connection = connect(&files, &failures)?;
-    schema::inspect(&connection, &failures)?;
-    files.make_sides()?;
+    let (files, failures, connection) = find(options)?;
     let _open = open_lock(&files)?;
     if to.exists() {
         return Err(Error::bad_input(format!(
@@ -151,11 +153,7 @@ fn copy(connection: &Connection, to: &Path, failures: &Failures) -> Result<()> {
 
 /// Gives unused space back to the file system. Refused while any other process has the store open.
 pub(crate) fn compact(options: &StoreOptions) -> Result<MaintenanceReport> {
-    let files = Files::prepare(options, Create::Nothing)?;
-    let failures = Failures::of(&files.database);
-    let connection = connect(&files, &failures)?;
-    schema::inspect(&connection, &failures)?;
-    files.make_sides()?;
+    let (files, failures, connection) = find(options)?;
     let _alone = alone(open_lock(&files)?, &files, "compact it")?;
     if schema::inspect(&connection, &failures)? == Found::Empty {
         return Err(Error::not_found(format!(
