@@ -114,9 +114,7 @@ impl Workplace<'_> {
             timeout: self.context.global.connect_timeout,
             one_shot: false,
             implicit_queues: self.is_implicit(),
-            end_marked: Some(Arc::new(|token: &str| {
-                process::end_marked(token);
-            })),
+            end_marked: Some(Arc::new(|token, lifeline| process::end_marked(token, lifeline).left)),
         }
     }
 

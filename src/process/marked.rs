@@ -4,27 +4,25 @@
 //! A process is only ever signalled through a pidfd that was opened before it was looked at (again): should its number
 //! have gone to another process meanwhile, the look tells, or the signal reaches nobody.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process_group, pidfd_open, pidfd_send_signal};
-use rustix::time::{ClockId, clock_gettime};
 
 use super::environment::OWNER;
+use super::guardian::record::{self, Noted, Told};
 
 /// How long what is left behind may take to be gone.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// More of an environment than the system lets a program have by default.
 const ENVIRONMENT_LIMIT: u64 = 8 << 20;
-
-/// The unit of start times in `/proc`: hundredths of a second on every Linux.
-const TICKS_PER_SECOND: u64 = 100;
 
 /// What ending an owner's processes came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,13 +37,21 @@ pub struct Sweep {
 ///
 /// For whoever takes over the messages of a consumer that is dead together with its guardian. The caller must know that no
 /// process holds that owner's lifeline: then no marked child can be in the making either.
-pub fn end_marked(token: &str) -> Sweep {
-    end_left_behind(token, &[])
+///
+/// `lifeline` is that owner's file, if there is one. It says which process groups ran, so that those are ended too which
+/// have thrown their environment away. Another user's word about processes that are not his is not taken: they are waited
+/// for, not ended.
+pub fn end_marked(token: &str, lifeline: Option<&File>) -> Sweep {
+    let told = lifeline.and_then(|file| record::read(file).ok()).unwrap_or_default();
+    sweep(Search::new(token, &told, false))
 }
 
-/// As [`end_marked`], and the process groups named too.
-pub(super) fn end_left_behind(token: &str, groups: &[i32]) -> Sweep {
-    let mut search = Search::new(token, groups);
+/// As [`end_marked`], for the guardian, who sees the consumer's death at once.
+pub(super) fn end_left_behind(token: &str, told: &Told) -> Sweep {
+    sweep(Search::new(token, told, true))
+}
+
+fn sweep(mut search: Search<'_>) -> Sweep {
     let until = Instant::now() + LIMIT;
     let mut killed = HashSet::new();
     let mut clean = 0;
@@ -77,89 +83,106 @@ pub(super) fn end_left_behind(token: &str, groups: &[i32]) -> Sweep {
     }
 }
 
-struct Search {
+/// What is to become of a process group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    End,
+    /// It is the owner's by another user's word alone.
+    Await,
+}
+
+struct Search<'a> {
     mark: Vec<u8>,
-    groups: HashSet<i32>,
+    told: &'a Told,
+    /// The owner has died this moment.
+    at_once: bool,
     own: Pid,
     group: i32,
-    session: i32,
-    /// The moment of the search's beginning, in ticks since the system's start.
-    began: u64,
     buffer: Vec<u8>,
 }
 
-impl Search {
-    fn new(token: &str, groups: &[i32]) -> Self {
-        let now = clock_gettime(ClockId::Boottime);
-        let hundredths = u64::try_from(now.tv_nsec).unwrap_or(0) / 10_000_000;
+impl<'a> Search<'a> {
+    fn new(token: &str, told: &'a Told, at_once: bool) -> Self {
         let own = getpid();
-        let stat = Stat::of(own);
         Self {
             mark: format!("{OWNER}={token}").into_bytes(),
-            groups: groups.iter().copied().collect(),
+            told,
+            at_once,
             own,
-            group: stat.as_ref().map_or(0, |stat| stat.group),
-            session: stat.map_or(-1, |stat| stat.session),
-            began: u64::try_from(now.tv_sec).unwrap_or(0) * TICKS_PER_SECOND + hundredths,
+            group: Stat::of(own).map_or(0, |stat| stat.group),
             buffer: Vec::new(),
         }
     }
 
-    /// Looks at every process once and kills those that are to be ended; says which. A process without a pidfd is one that
-    /// could not be signalled.
+    /// Looks at every process once and kills those that are to be ended; says which are still there. A process without a
+    /// pidfd is one that could not be signalled.
     fn kill_once(&mut self) -> Vec<(Pid, Option<OwnedFd>)> {
         let pids = all_pids();
         let marked: HashSet<Pid> = pids.iter().copied().filter(|pid| self.is_marked(*pid)).collect();
-        let groups = self.groups_to_end(&marked);
+        let groups = self.groups_of(&marked);
         let mut found = Vec::new();
+        let mut to_end = Vec::new();
         for pid in pids {
-            let grouped = || Stat::of(pid).is_some_and(|stat| stat.alive && groups.contains(&stat.group));
-            if pid == self.own || !(marked.contains(&pid) || (!groups.is_empty() && grouped())) {
+            let grouped = || {
+                Stat::of(pid)
+                    .filter(|stat| stat.alive)
+                    .and_then(|stat| groups.get(&stat.group))
+            };
+            if pid == self.own || !(marked.contains(&pid) || (!groups.is_empty() && grouped().is_some())) {
                 continue;
             }
             match pidfd_open(pid, PidfdFlags::empty()) {
                 Ok(pidfd) => {
-                    if self.is_marked(pid) || grouped() {
-                        found.push((pid, Some(pidfd)));
+                    let group = grouped();
+                    if self.is_marked(pid) || group == Some(&Fate::End) {
+                        to_end.push(found.len());
+                    } else if group.is_none() {
+                        continue;
                     }
+                    found.push((pid, Some(pidfd)));
                 }
                 Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => {}
                 Err(_) => found.push((pid, None)),
             }
         }
-        for group in groups.iter().copied().filter_map(Pid::from_raw) {
+        let whole = groups.iter().filter(|(_, fate)| **fate == Fate::End);
+        for group in whole.filter_map(|(group, _)| Pid::from_raw(*group)) {
             // As a whole first: that reaches those too that a member is forking at this moment.
             let _ = kill_process_group(group, Signal::KILL);
         }
-        for pidfd in found.iter().filter_map(|(_, pidfd)| pidfd.as_ref()) {
+        for pidfd in to_end.into_iter().filter_map(|index: usize| found[index].1.as_ref()) {
             // One that is dead already needs no signal; one that may not be signalled is counted as left.
             let _ = pidfd_send_signal(pidfd, Signal::KILL);
         }
         found
     }
 
-    /// The groups that are surely the owner's: one whose leader is marked; one that was told and has a marked member; and
-    /// one that was told and whose leader, though it has thrown its environment away, is of the consumer's session and no
-    /// younger than its end. (The number of a child that was told and not yet reaped could not become another's before.)
-    fn groups_to_end(&self, marked: &HashSet<Pid>) -> HashSet<i32> {
-        let mut groups = HashSet::new();
+    /// The groups that are surely the owner's: one whose leader is marked; one that was noted and has a marked member; and
+    /// one that was noted and whose leader, though it has thrown its environment away, is no younger than the note.
+    fn groups_of(&self, marked: &HashSet<Pid>) -> HashMap<i32, Fate> {
+        let mut groups = HashMap::new();
+        for Noted { group, at } in &self.told.running {
+            match Pid::from_raw(*group).and_then(|leader| Some((leader, Stat::of(leader)?))) {
+                Some((leader, stat)) if stat.started <= *at => {
+                    let theirs = self.told.user == 0 || user_of(leader) == Some(self.told.user);
+                    groups.insert(*group, if theirs { Fate::End } else { Fate::Await });
+                }
+                // As long as one member lives, the number cannot go to a new group: right after the end it is still theirs.
+                None if self.at_once => {
+                    groups.insert(*group, Fate::End);
+                }
+                _ => {}
+            }
+        }
         for pid in marked {
             if let Some(stat) = Stat::of(*pid)
-                && (stat.group == pid.as_raw_nonzero().get() || self.groups.contains(&stat.group))
+                && (stat.group == pid.as_raw_nonzero().get()
+                    || self.told.running.iter().any(|noted| noted.group == stat.group))
             {
-                groups.insert(stat.group);
+                groups.insert(stat.group, Fate::End);
             }
         }
-        for group in &self.groups {
-            if let Some(leader) = Pid::from_raw(*group).and_then(Stat::of)
-                && leader.session == self.session
-                && leader.started <= self.began
-            {
-                groups.insert(*group);
-            }
-        }
-        groups.remove(&self.group);
-        groups.retain(|group| *group > 1);
+        groups.retain(|group, _| *group > 1 && *group != self.group);
         groups
     }
 
@@ -182,12 +205,16 @@ fn all_pids() -> Vec<Pid> {
         .collect()
 }
 
-/// What `/proc/PID/stat` says. Read instead of asking `getpgid` and `getsid`: kernel threads, and processes whose group or
-/// session began outside of this pid namespace, have the number 0 there, which is no [`Pid`].
+/// Whose process it is.
+fn user_of(pid: Pid) -> Option<u32> {
+    Some(fs::metadata(format!("/proc/{}", pid.as_raw_nonzero())).ok()?.uid())
+}
+
+/// What `/proc/PID/stat` says. Read instead of asking `getpgid`: kernel threads, and processes whose group began outside
+/// of this pid namespace, have the number 0 there, which is no [`Pid`].
 struct Stat {
     alive: bool,
     group: i32,
-    session: i32,
     /// In ticks since the system's start.
     started: u64,
 }
@@ -204,7 +231,6 @@ impl Stat {
         Some(Self {
             alive: !matches!(*fields.first()?, "Z" | "X" | "x"),
             group: fields.get(2)?.parse().ok()?,
-            session: fields.get(3)?.parse().ok()?,
             started: fields.get(19)?.parse().ok()?,
         })
     }
@@ -228,9 +254,40 @@ fn is_gone_by(pidfd: Option<&OwnedFd>, until: Instant) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use rustix::process::{getpgid, getpid};
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command};
 
-    use super::Stat;
+    use rustix::process::{getpgid, getpid, getuid};
+
+    use super::{Noted, Pid, Search, Stat, Told};
+
+    fn told(child: &Child, at: u64, user: u32) -> Told {
+        let group = Pid::from_child(child).as_raw_nonzero().get();
+        Told {
+            closed: false,
+            running: vec![Noted { group, at }],
+            user,
+        }
+    }
+
+    #[test]
+    fn a_noted_group_is_ended_unless_it_is_younger_or_another_users() {
+        let mut child = Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
+        let started = Stat::of(Pid::from_child(&child)).unwrap().started;
+        let user = getuid().as_raw();
+        let mut look = |at, user| {
+            let told = told(&child, at, user);
+            let found = Search::new("none", &told, false).kill_once().len();
+            let ended = child.try_wait().unwrap().is_some();
+            (found, ended)
+        };
+        // The number went to a younger process.
+        assert_eq!(look(started - 1, user), (0, false));
+        // Another user wrote that down: it is waited for.
+        assert_eq!(look(started, user + 1), (1, false));
+        assert_eq!(look(started, user).0, 1);
+        assert!(!child.wait().unwrap().success());
+    }
 
     #[test]
     fn a_process_is_read_whatever_its_name() {
@@ -239,7 +296,7 @@ mod tests {
         assert_eq!(own.group, getpgid(None).unwrap().as_raw_nonzero().get());
         let odd = "7 (a) Z (b) R 1 5 6 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 99 0 0";
         let odd = Stat::parse(odd).unwrap();
-        assert_eq!((odd.alive, odd.group, odd.session, odd.started), (true, 5, 6, 99));
+        assert_eq!((odd.alive, odd.group, odd.started), (true, 5, 99));
         assert!(
             !Stat::parse("7 (x) Z 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 99 0 0")
                 .unwrap()

@@ -1,6 +1,7 @@
 //! The traits a driver implements. The rules they keep are numbered in [`crate::queue`].
 
 use std::fmt;
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,8 +58,9 @@ pub trait Connector: Send + Sync {
     }
 }
 
-/// Ends every process that carries the mark of a dead consumer.
-pub type EndMarked = Arc<dyn Fn(&str) + Send + Sync>;
+/// Ends every process that still runs on behalf of a dead consumer, named by its token and its lifeline file, if it has
+/// one; returns how many could not be ended.
+pub type EndMarked = Arc<dyn Fn(&str, Option<&File>) -> usize + Send + Sync>;
 
 /// How to connect.
 #[derive(Clone)]
@@ -71,8 +73,8 @@ pub struct ConnectOptions {
     pub one_shot: bool,
     /// Queues exist as soon as they are named (qctl without a configuration file).
     pub implicit_queues: bool,
-    /// Called with the token of a consumer found dead, before its messages are handed out again: ends every process that
-    /// still runs on its behalf and returns when they are gone.
+    /// Called for a consumer found dead, before its messages are handed out again: they are only if none of its processes
+    /// is left.
     pub end_marked: Option<EndMarked>,
 }
 

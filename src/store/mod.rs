@@ -240,13 +240,16 @@ impl Store {
         self.inner.committer.submit(work)
     }
 
-    /// Ends whatever still runs on behalf of a dead owner.
-    async fn end_marked(&self, token: &str) {
-        if let Some(end) = self.inner.end_marked.clone() {
-            let token = token.to_owned();
-            // A panic in there must not keep the messages from being given back.
-            let _ = tokio::task::spawn_blocking(move || end(&token)).await;
-        }
+    /// Ends whatever still runs on behalf of a dead owner; returns how many processes could not be ended.
+    async fn end_marked(&self, token: &str) -> usize {
+        let Some(end) = self.inner.end_marked.clone() else {
+            return 0;
+        };
+        let (token, lifeline) = (token.to_owned(), owners::open(self, token).ok());
+        // A panic in there must not keep the messages from being given back.
+        tokio::task::spawn_blocking(move || end(&token, lifeline.as_ref()))
+            .await
+            .unwrap_or(0)
     }
 
     /// Removes dead letters that are older than `retention: {dead: …}`.

@@ -5,15 +5,20 @@
 //! process id stands in the store for display only: another container cannot see it.
 
 use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
 use super::Store;
 use super::claim::recover;
 use super::writer::Tx;
 use crate::error::{Error, Result};
 use crate::queue::Lifeline;
+
+/// The random bytes of a token.
+const TOKEN_BYTES: usize = 16;
 
 /// A living owner; dropping it without [`Owner::leave`] is like dying.
 #[derive(Debug)]
@@ -69,8 +74,17 @@ impl Owner {
     }
 }
 
-/// Looks for dead owners, ends what still runs for them, and gives their messages back. Returns how many messages.
-pub(crate) async fn reap(store: &Store, own: Option<&str>) -> Result<u64> {
+/// What a look for dead owners came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reaped {
+    /// So many messages were given back.
+    pub(crate) messages: u64,
+    /// So many owners are dead but have processes that could not be ended; their messages wait for those.
+    pub(crate) haunted: usize,
+}
+
+/// Looks for dead owners, ends what still runs for them, and gives their messages back.
+pub(crate) async fn reap(store: &Store, own: Option<&str>) -> Result<Reaped> {
     let owners: Vec<(i64, String)> = store.read(|tx| {
         tx.sql(
             tx.connection
@@ -78,15 +92,27 @@ pub(crate) async fn reap(store: &Store, own: Option<&str>) -> Result<u64> {
                 .and_then(|mut statement| statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()),
         )
     })?;
-    let mut given_back = 0;
+    let mut reaped = Reaped::default();
     for (id, token) in owners {
         if own == Some(token.as_str()) || !is_dead(store, &token) {
             continue;
         }
-        store.end_marked(&token).await;
+        let left = store.end_marked(&token).await;
+        if left > 0 {
+            tracing::warn!(
+                owner = %token,
+                processes = left,
+                "a consumer died, but not all of its processes can be ended from here (another user's, or stuck); its \
+                 messages wait until they are gone"
+            );
+            reaped.haunted += 1;
+            continue;
+        }
         let row_token = token.clone();
         let messages = store.write(move |tx| recover_once(tx, id, &row_token)).await?;
-        let _ = fs::remove_file(store.files().owners.join(&token));
+        if let Some(path) = path_of(store, &token) {
+            let _ = fs::remove_file(path);
+        }
         if let Some((messages, who)) = messages {
             if messages == 0 {
                 // One-shot commands leave no word; what held nothing is no news.
@@ -94,10 +120,10 @@ pub(crate) async fn reap(store: &Store, own: Option<&str>) -> Result<u64> {
             } else {
                 tracing::warn!(owner = %who, messages, "a consumer died; what it held is given back");
             }
-            given_back += messages;
+            reaped.messages += messages;
         }
     }
-    Ok(given_back)
+    Ok(reaped)
 }
 
 /// Recovers an owner unless another process has just done so.
@@ -119,26 +145,42 @@ fn recover_once(tx: &mut Tx<'_>, id: i64, token: &str) -> Result<Option<(u64, St
     Ok(Some((recover(tx, id, token, true)?, who)))
 }
 
+/// Opens an owner's file to look at it.
+pub(super) fn open(store: &Store, token: &str) -> io::Result<File> {
+    let path = path_of(store, token).ok_or(io::ErrorKind::NotFound)?;
+    // Whoever shares the store could put a link to any file in its place.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+}
+
+/// Where an owner's file is. A token comes from the store, which others may write: one that we did not make names no file.
+fn path_of(store: &Store, token: &str) -> Option<PathBuf> {
+    let made_here = token.len() == 2 * TOKEN_BYTES && token.bytes().all(|byte| byte.is_ascii_hexdigit());
+    made_here.then(|| store.files().owners.join(token))
+}
+
 /// Whether nobody holds the owner's lock.
 pub(crate) fn is_dead(store: &Store, token: &str) -> bool {
-    match File::open(store.files().owners.join(token)) {
+    match open(store, token) {
         // The file is gone: the folder was cleaned by hand. Its owner, if it lives, notices and stops.
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
         Ok(file) => flock(&file, FlockOperation::NonBlockingLockShared).is_ok(),
     }
 }
 
 /// 128 random bits in hexadecimal.
 pub(crate) fn random_token() -> Result<String> {
-    let mut bytes = [0_u8; 16];
+    let mut bytes = [0_u8; TOKEN_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| {
         Error::unavailable("the system gives no random numbers").because(std::io::Error::other(error.to_string()))
     })?;
-    Ok(bytes.iter().fold(String::with_capacity(32), |mut text, byte| {
-        use std::fmt::Write;
-        let _ = write!(text, "{byte:02x}");
-        text
-    }))
+    Ok(bytes
+        .iter()
+        .fold(String::with_capacity(2 * TOKEN_BYTES), |mut text, byte| {
+            use std::fmt::Write;
+            let _ = write!(text, "{byte:02x}");
+            text
+        }))
 }
 
 fn host_name() -> String {

@@ -67,20 +67,34 @@ fn no_command_is_lost_when_consumers_are_killed() {
 /// Whatever is killed, consumer, guardian or both, no message is ever handled beside its own redelivered copy.
 #[test]
 fn no_message_runs_beside_its_own_copy() {
+    // The lock is held by a grandchild in a session of its own too, as long as it lives.
+    kill_and_look_for_overlaps("overlaps", "", "setsid");
+}
+
+/// Nor does one whose program throws away its environment, and with it the mark by which it is found.
+#[test]
+fn no_message_runs_beside_its_own_copy_that_lost_its_mark() {
+    let clear = "if [ -n \"$QCTL_OWNER\" ]; then exec env -i PATH=\"$PATH\" ./run.sh; fi";
+    kill_and_look_for_overlaps("unmarked overlaps", clear, "");
+}
+
+fn kill_and_look_for_overlaps(name: &str, first: &str, before_sleep: &str) {
     const COUNT: u32 = 400;
 
     let ground = ground("exec: { run: ['./run.sh'] }", "concurrency: 3");
-    // The lock is held by a grandchild in a session of its own too, as long as it lives.
     ground.script(
         "run.sh",
-        "id=$(cat)\nexec 9>>\"locks/$id\"\nif ! flock -n -E 99 9; then echo \"$id\" >> overlaps; exit 0; fi\n\
-         echo \"$id\" >> begun\nsetsid sleep 0.0$((id % 7 + 3))\necho \"$id\" >> done",
+        &format!(
+            "{first}\nid=$(cat)\nexec 9>>\"locks/$id\"\n\
+             if ! flock -n -E 99 9; then echo \"$id\" >> overlaps; exit 0; fi\n\
+             echo \"$id\" >> begun\n{before_sleep} sleep 0.0$((id % 7 + 3))\necho \"$id\" >> done"
+        ),
     );
     fs::create_dir(ground.path("locks")).unwrap();
     let lines = (0..COUNT).fold(String::new(), |lines, id| lines + &id.to_string() + "\n");
     ground.send(&lines);
     let args = ["consumer", "demo"];
-    let mut fleet = Fleet::start(&ground, "overlaps", 3, &args);
+    let mut fleet = Fleet::start(&ground, name, 3, &args);
     let targets = [
         Target::Consumer,
         Target::Consumer,
@@ -97,7 +111,7 @@ fn no_message_runs_beside_its_own_copy() {
     let (begun, done) = (entries(&ground, "begun", id), entries(&ground, "done", id));
     let twice = |entries: &BTreeMap<u32, usize>| entries.values().map(|times| times - 1).sum::<usize>();
     eprintln!(
-        "overlaps: {COUNT} sent, {consumers} consumers and {guardians} guardians killed, {} begun twice, {} done twice",
+        "{name}: {COUNT} sent, {consumers} consumers and {guardians} guardians killed, {} begun twice, {} done twice",
         twice(&begun),
         twice(&done)
     );

@@ -3,7 +3,7 @@
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use super::board::{self, Verdict};
+use super::record;
 use crate::process::ignore::ignore_requests_to_end;
 use crate::process::marked;
 
@@ -13,8 +13,7 @@ pub(super) const READY: &[u8] = b"ready";
 /// Usage: it was not started by a consumer.
 const USAGE: u8 = 2;
 
-/// The guardian's whole life; the answer is its exit code. Its standard output is the consumer's lifeline, so nothing may
-/// ever be printed there.
+/// The guardian's whole life; the answer is its exit code.
 pub fn main() -> u8 {
     ignore_requests_to_end();
     let Ok(token) = std::env::var(super::TOKEN) else {
@@ -23,40 +22,27 @@ pub fn main() -> u8 {
     if token.is_empty() {
         return USAGE;
     }
-    // A consumer that does not listen is gone, which the board will tell.
+    // A consumer that does not listen is gone, which the line will tell.
     let _ = rustix::io::write(rustix::stdio::stderr(), READY);
     wait_for_the_end();
-    match board::read(&String::from_utf8_lossy(&read_all())) {
-        Verdict::Closed => 0,
-        Verdict::Abandoned(groups) => {
-            let sweep = marked::end_left_behind(&token, &groups);
-            u8::from(sweep.left > 0)
-        }
+    // A record that cannot be read tells nothing, and the marks have to do.
+    let told = record::read(rustix::stdio::stdin()).unwrap_or_default();
+    if told.closed {
+        return 0;
     }
+    u8::from(marked::end_left_behind(&token, &told).left > 0)
 }
 
-/// Waits until no process holds the board's writing end. What is written meanwhile does not wake it.
+/// Waits until no process holds the other end of the line.
 fn wait_for_the_end() {
-    let stdin = rustix::stdio::stdin();
+    let line = rustix::stdio::stderr();
     loop {
-        let mut set = [PollFd::from_borrowed_fd(stdin, PollFlags::empty())];
+        let mut set = [PollFd::from_borrowed_fd(line, PollFlags::empty())];
         match poll(&mut set, None) {
             Ok(_) if !set[0].revents().is_empty() => return,
-            // A board that cannot be watched is taken for the end: children without a guardian are worse.
+            // A line that cannot be watched is taken for the end: children without a guardian are worse.
             Err(error) if error != Errno::INTR => return,
             _ => {}
-        }
-    }
-}
-
-fn read_all() -> Vec<u8> {
-    let mut text = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        match rustix::io::read(rustix::stdio::stdin(), &mut buffer) {
-            Ok(count) if count > 0 => text.extend_from_slice(&buffer[..count]),
-            Err(Errno::INTR) => {}
-            _ => return text,
         }
     }
 }

@@ -1,16 +1,19 @@
 //! The guardian: the small companion process that ends a consumer's children when the consumer is gone without having
 //! ended them itself (`kill -9`, out of memory), so that no child runs on beside its redelivered message.
 //!
-//! It is this same program, started as `qctl __guardian`. Its standard input is the board, a pipe that names the
-//! running process groups; its standard output is the consumer's [`Lifeline`] file, so that the consumer counts as alive
-//! until the guardian has done its work. A child that is being spawned holds copies of both until its `exec`, so at the
-//! board's end of file every child is either one that carries the owner's mark or one that never came to be.
+//! It is this same program, started as `qctl __guardian`. Its standard input is the consumer's [`Lifeline`] file, which
+//! holds the record of what runs, and for as long as the guardian has it open the consumer counts as alive. Its standard
+//! error is one end of a pair of sockets, the line, whose end of file says that the consumer is gone. A child that is
+//! being spawned holds copies of both until its `exec`, so at the line's end every child is either one that carries the
+//! owner's mark or one that never came to be.
 
-mod board;
 mod companion;
+pub(super) mod record;
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,9 +21,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use board::Board;
 pub use companion::main;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use record::Record;
 
 use super::environment::Environment;
 use super::spawn::Program;
@@ -59,7 +61,14 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     /// `None` once it was told that all is well.
-    board: Option<Board>,
+    on_duty: Option<OnDuty>,
+}
+
+#[derive(Debug)]
+struct OnDuty {
+    record: Record,
+    /// Our end of the line to the guardian that lives now.
+    line: Option<UnixStream>,
 }
 
 impl Guardian {
@@ -71,13 +80,15 @@ impl Guardian {
         // The guardian's working directory is `/`, so that it keeps no file system busy.
         let program =
             std::path::absolute(program.path()).map_err(|error| cannot(program.path(), &error.to_string()))?;
-        let board =
-            Board::new().map_err(|error| Error::temporary("cannot make a pipe to the guardian").because(error))?;
+        let record = Record::begin(lifeline.file.clone())
+            .map_err(|error| Error::temporary("cannot write down for the guardian what runs").because(error))?;
         let shared = Arc::new(Shared {
             program,
             token: lifeline.token.clone(),
             file: lifeline.file.clone(),
-            state: Mutex::new(State { board: Some(board) }),
+            state: Mutex::new(State {
+                on_duty: Some(OnDuty { record, line: None }),
+            }),
             finishing: Condvar::new(),
         });
         let child = shared
@@ -113,22 +124,23 @@ impl Guardian {
 
     /// A child was started; its process group is named after it.
     pub fn began(&self, group: i32) {
-        if let Some(board) = &mut self.shared.lock().board {
-            board.add(group);
+        if let Some(duty) = &mut self.shared.lock().on_duty {
+            duty.record.add(group);
         }
     }
 
     /// A child has ended. To be called before it is reaped, while the group's number cannot be anyone else's.
     pub fn ended(&self, group: i32) {
-        if let Some(board) = &mut self.shared.lock().board {
-            board.remove(group);
+        if let Some(duty) = &mut self.shared.lock().on_duty {
+            duty.record.remove(group);
         }
     }
 
     /// Tells it that the consumer ends in good order, and waits for its end. Once is enough; dropping does it too.
     pub fn finish(&self) {
-        if let Some(board) = self.shared.lock().board.take() {
-            board.close();
+        if let Some(duty) = self.shared.lock().on_duty.take() {
+            // Before the line is closed, or the guardian would look around for what there is not.
+            duty.record.close();
         }
         self.shared.finishing.notify_all();
         let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -152,10 +164,11 @@ impl Shared {
 
     /// Starts the companion and waits until it is ready; `None` if there is nothing left to guard.
     fn spawn(&self) -> io::Result<Option<Child>> {
-        let Some(input) = self.lock().board.as_ref().map(Board::reader).transpose()? else {
-            return Ok(None);
+        let lifeline = match &self.lock().on_duty {
+            Some(duty) => duty.record.file().try_clone()?,
+            None => return Ok(None),
         };
-        let (mut ready, child_stderr) = io::pipe()?;
+        let (mut ours, theirs) = UnixStream::pair()?;
         let mut command = Command::new(&self.program);
         command
             .arg(SUBCOMMAND)
@@ -163,22 +176,21 @@ impl Shared {
             .env(TOKEN, &self.token)
             .current_dir("/");
         // A group of its own, so that a Ctrl-C for the terminal's group does not reach it.
-        command.process_group(0).stdin(input).stderr(child_stderr);
-        match &self.file {
-            Some(file) => command.stdout(file.try_clone()?),
-            None => command.stdout(Stdio::null()),
-        };
+        command
+            .process_group(0)
+            .stdin(lifeline)
+            .stdout(Stdio::null())
+            .stderr(OwnedFd::from(theirs));
         let mut child = command.spawn()?;
-        // Its copy of the pipe's writing end would keep the end of file from us.
+        // Its copy of the guardian's end would keep the end of file from us.
         drop(command);
-        let mut set = [PollFd::new(&ready, PollFlags::IN)];
-        let within = Timespec {
-            tv_sec: READY_WITHIN.as_secs().cast_signed(),
-            tv_nsec: 0,
-        };
+        ours.set_read_timeout(Some(READY_WITHIN))?;
         let mut word = [0; 16];
-        let answered = poll(&mut set, Some(&within))? > 0 && ready.read(&mut word)? > 0;
-        if answered && word.starts_with(companion::READY) {
+        let answer = ours.read(&mut word).unwrap_or(0);
+        if word[..answer].starts_with(companion::READY) {
+            if let Some(duty) = &mut self.lock().on_duty {
+                duty.line = Some(ours);
+            }
             return Ok(Some(child));
         }
         child.kill()?;
@@ -187,12 +199,12 @@ impl Shared {
     }
 
     /// Waits for the companion's end, and starts another as long as there is something to guard. The new one reads the same
-    /// board, so it knows all that the old one knew.
+    /// record, so it knows all that the old one knew.
     fn watch(&self, mut child: Child) {
         let mut backoff = Duration::from_millis(100);
         loop {
             let status = child.wait();
-            if self.lock().board.is_none() {
+            if self.lock().on_duty.is_none() {
                 return;
             }
             match status {
@@ -221,9 +233,9 @@ impl Shared {
     fn finishes_within(&self, wait: Duration) -> bool {
         let (state, _) = self
             .finishing
-            .wait_timeout_while(self.lock(), wait, |state| state.board.is_some())
+            .wait_timeout_while(self.lock(), wait, |state| state.on_duty.is_some())
             .unwrap_or_else(PoisonError::into_inner);
-        state.board.is_none()
+        state.on_duty.is_none()
     }
 }
 
