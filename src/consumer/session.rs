@@ -1,26 +1,22 @@
 //! One connection's worth of consuming: take, handle, settle, until a limit, a stop or a lost connection.
 
-use std::panic::AssertUnwindSafe;
+mod work;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::stream::StreamExt;
 use tokio::time::Instant;
 
-use super::hand::{Facts, Finished, Hand, Handled, Settled};
-use super::handler::{Call, Failure, Handler, Outcome};
+use super::hand::{Facts, Hand};
+use super::handler::Handler;
 use super::limits::Watchman;
 use super::pace::{AHEAD_AT_MOST, Pace, SETTLE_WITHIN};
-use super::policy::{Counts, decide, decide_before};
-use super::reply::{Reply, answer};
+use super::policy::Counts;
 use super::{ConsumerSettings, EndReason, Ended, Stop};
-use crate::error::{Error, ErrorKind, Result};
-use crate::queue::message::header;
-use crate::queue::{Connection, Delivery, HeaderValue, Settlement, Subscription};
+use crate::error::{Error, Result};
+use crate::queue::{Connection, Settlement, Subscription};
 
-/// How long nothing is taken after the machine was found short of something.
-const PAUSE: Duration = Duration::from_secs(1);
 /// How long an empty queue is given before `until_empty` asks for its figures.
 const SETTLE_DOWN: Duration = Duration::from_millis(5);
 
@@ -89,226 +85,6 @@ impl Session<'_> {
             this.lost
                 .unwrap_or_else(|| Error::unavailable("the subscription ended")),
         ))
-    }
-
-    /// Begins what fits.
-    fn begin(&mut self, this: &mut Hand) {
-        if this.paused_until.is_some_and(|until| Instant::now() < until) {
-            return;
-        }
-        this.paused_until = None;
-        let limit = self.settings.limits.messages.unwrap_or(u64::MAX);
-        while this.ending.is_none()
-            && this.fault.is_none()
-            && this.lost.is_none()
-            && this.running.len() < self.slots + this.pace.ahead
-            && (!this.alone || this.running.is_empty())
-            && self.progress.begun < limit
-        {
-            let Some(delivery) = this.waiting.pop_front() else {
-                break;
-            };
-            self.progress.begun += 1;
-            self.watchman.message();
-            this.alone = delivery.alone;
-            self.take(this, delivery);
-        }
-        if self.progress.begun >= limit && this.ending.is_none() {
-            this.ending = Some(EndReason::Limit(format!("messages {limit}")));
-        }
-    }
-
-    /// Hands a delivery to the handler, unless its counts say that it must not be handled again.
-    fn take(&self, this: &mut Hand, delivery: Delivery) {
-        let message = &delivery.message;
-        let counts = Counts {
-            attempt: delivery.attempt,
-            deliveries: delivery.deliveries,
-            allowed: message
-                .headers
-                .get(header::MAX_ATTEMPTS)
-                .and_then(HeaderValue::as_int)
-                .and_then(|value| u32::try_from(value).ok()),
-        };
-        let facts = Facts {
-            id: message.id.clone().unwrap_or_default(),
-            counts,
-            reply: Reply::wanted(message, &*self.connection, &self.settings.replies_allow),
-            alone: delivery.alone,
-        };
-        if delivery.redelivered {
-            tracing::info!(queue = %delivery.queue, id = %facts.id, attempt = delivery.attempt + 1, deliveries = delivery.deliveries,
-                alone = delivery.alone, "handed out again");
-        }
-        if let Some(settlement) = decide_before(counts, &self.settings.retry) {
-            this.settle(delivery.ticket, facts, settlement, None);
-            return;
-        }
-        let call = Call {
-            reply_wanted: facts.reply.is_some(),
-            message: delivery.message,
-            queue: delivery.queue,
-            exchange: delivery.exchange,
-            attempt: delivery.attempt,
-            deliveries: delivery.deliveries,
-            cancel: this.cancel.clone(),
-            patience: (this.running.len() >= self.slots).then_some(AHEAD_AT_MOST),
-        };
-        let handler = Arc::clone(&self.handler);
-        let ticket = delivery.ticket;
-        let settler = Arc::clone(&this.settler);
-        this.running.push(Box::pin(async move {
-            let begun = Instant::now();
-            // Beyond the slots a delivery counts only when it is begun; within them this is free.
-            let outcome = match settler.start(&ticket).await {
-                Err(_) => Outcome::Cancelled,
-                Ok(()) => match AssertUnwindSafe(handler.handle(call)).catch_unwind().await {
-                    Ok(outcome) => outcome,
-                    Err(panic) => Outcome::Retry(Failure {
-                        reason: format!("the handler panicked: {}", panic_text(&*panic)),
-                        ..Failure::default()
-                    }),
-                },
-            };
-            Finished {
-                ticket,
-                facts,
-                outcome,
-                took: begun.elapsed(),
-            }
-        }));
-    }
-
-    /// Takes in every handler and every settlement that has ended, without waiting.
-    fn collect(&mut self, this: &mut Hand) {
-        while let Some(Some(finished)) = this.running.next().now_or_never() {
-            self.finished(this, finished);
-        }
-        while let Some(Some(settled)) = this.settling.next().now_or_never() {
-            self.settled(this, settled);
-        }
-    }
-
-    /// Sends what is handled to be settled: at once, or when several have come together.
-    fn settle_handled(this: &mut Hand) {
-        let Some(since) = this.handled_since else { return };
-        let enough =
-            this.handled.len() >= this.pace.ahead || this.waiting.is_empty() && this.running.len() <= this.pace.ahead;
-        if !enough && this.ending.is_none() && this.lost.is_none() && since.elapsed() < SETTLE_WITHIN {
-            return;
-        }
-        this.handled_since = None;
-        for handled in std::mem::take(&mut this.handled) {
-            let Handled {
-                ticket,
-                facts,
-                settlement,
-                outcome,
-                took,
-            } = handled;
-            this.settle(ticket, facts, settlement, Some((outcome, took)));
-        }
-    }
-
-    fn finished(&mut self, this: &mut Hand, finished: Finished) {
-        let Finished {
-            ticket,
-            facts,
-            outcome,
-            took,
-        } = finished;
-        if facts.alone {
-            this.alone = false;
-        }
-        match outcome {
-            Outcome::Cancelled if this.cancel.is_cancelled() => {}
-            Outcome::Cancelled => this.pace.slow_down(),
-            _ => this.pace.took(took, self.slots),
-        }
-        match &outcome {
-            Outcome::WorkerFault(reason) => {
-                this.fault.get_or_insert_with(|| Error::worker_fault(reason.clone()));
-            }
-            Outcome::Pause(reason) => {
-                tracing::warn!(%reason, "the machine is short of something; nothing is taken for a second");
-                this.paused_until = Some(Instant::now() + PAUSE);
-            }
-            _ => {}
-        }
-        if matches!(
-            outcome,
-            Outcome::WorkerFault(_) | Outcome::Pause(_) | Outcome::Cancelled
-        ) {
-            self.progress.begun = self.progress.begun.saturating_sub(1);
-        }
-        let settlement = decide(&outcome, facts.counts, &self.settings.retry, fastrand::f64());
-        this.handled_since.get_or_insert_with(Instant::now);
-        this.handled.push(Handled {
-            ticket,
-            facts,
-            settlement,
-            outcome,
-            took,
-        });
-    }
-
-    fn settled(&mut self, this: &mut Hand, settled: Option<Settled>) {
-        let Some(settled) = settled else { return };
-        let Settled {
-            facts,
-            settlement,
-            report,
-            result,
-        } = settled;
-        let (outcome, took) = report.map_or((None, Duration::ZERO), |(outcome, took)| (Some(outcome), took));
-        let reason = match &outcome {
-            Some(Outcome::Retry(failure) | Outcome::Reject(failure)) => failure.reason.as_str(),
-            _ => "",
-        };
-        let (id, took_ms, attempt) = (&facts.id, took.as_millis() as u64, facts.counts.attempt + 1);
-        let consumer = &self.settings.name;
-        if let Err(error) = result {
-            tracing::warn!(%consumer, %id, attempt, %error, "not settled; the message comes back");
-            if error.kind() != ErrorKind::DeliveryLost {
-                this.lost.get_or_insert(error);
-            }
-            return;
-        }
-        match &settlement {
-            Settlement::Ack => {
-                tracing::info!(%consumer, %id, attempt, took_ms, "done");
-                self.progress.ended.done += 1;
-                self.progress.failures_in_a_row = 0;
-            }
-            Settlement::Retry { after } => {
-                tracing::warn!(%consumer, %id, attempt, took_ms, %reason, retry_ms = after.as_millis() as u64, "failed, to be tried again");
-            }
-            Settlement::Reject(dead) => {
-                tracing::error!(%consumer, %id, attempt, took_ms, reason = %dead.reason, "failed for good, dead-lettered");
-            }
-            Settlement::Release { .. } => {
-                tracing::info!(%consumer, %id, "given back untouched");
-                return;
-            }
-        }
-        if settlement != Settlement::Ack {
-            self.progress.ended.failed += 1;
-            self.progress.failures_in_a_row += 1;
-            let limit = self.settings.limits.failures.unwrap_or(u64::MAX);
-            if self.progress.failures_in_a_row >= limit && this.ending.is_none() {
-                this.ending = Some(EndReason::Failures(limit));
-            }
-        }
-        if let Some(reply) = facts.reply
-            && !matches!(settlement, Settlement::Retry { .. })
-        {
-            let connection = Arc::clone(&self.connection);
-            // A reply that cannot be sent changes nothing about the settlement.
-            this.settling.push(Box::pin(async move {
-                answer(&*connection, &reply, &settlement, outcome.as_ref()).await;
-                None
-            }));
-        }
     }
 
     /// While the handler is quick, takes messages ahead of the slots and settles several at once, so that no slot ever waits
@@ -457,12 +233,4 @@ async fn sleep_until(moment: Option<Instant>) {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
     }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no text")
 }
