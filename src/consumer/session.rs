@@ -61,7 +61,7 @@ impl Session<'_> {
             self.collect(&mut this);
             self.keep_pace(&mut this, &mut *subscription);
             if this.ending.is_none() {
-                self.check_limits(&mut this).await;
+                self.check_limits(&mut this, &*subscription).await;
             }
             if this.ending.is_some() || this.fault.is_some() {
                 self.drain(&mut this, &mut *subscription).await;
@@ -108,7 +108,7 @@ impl Session<'_> {
         }
     }
 
-    async fn check_limits(&mut self, this: &mut Hand) {
+    async fn check_limits(&mut self, this: &mut Hand, subscription: &dyn Subscription) {
         let idle = this.is_idle();
         if let Some(reached) = self.watchman.reached(idle) {
             this.ending = Some(EndReason::Limit(reached));
@@ -116,8 +116,11 @@ impl Session<'_> {
         }
         if self.settings.limits.until_empty && idle && self.watchman.idle_for() >= SETTLE_DOWN {
             match self.connection.info(&self.settings.queue).await {
-                Ok(info) if info.ready == 0 => this.ending = Some(EndReason::Limit("until-empty".to_owned())),
-                Ok(info) if info.paused => {
+                // What is no longer ready may be on its way to us. Asked in this order, nothing falls between.
+                Ok(info) if info.ready == 0 && subscription.is_quiet() => {
+                    this.ending = Some(EndReason::Limit("until-empty".to_owned()))
+                }
+                Ok(info) if info.paused && info.ready > 0 => {
                     this.ending = Some(EndReason::Limit(format!(
                         "until-empty: {} is paused, {} left",
                         info.name, info.ready

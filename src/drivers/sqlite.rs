@@ -417,6 +417,10 @@ impl Subscription for SqliteSubscription {
         self.inner.set_window(window);
     }
 
+    fn is_quiet(&self) -> bool {
+        self.inner.is_quiet()
+    }
+
     async fn stop(&mut self) -> Result<()> {
         self.inner.stop();
         Ok(())

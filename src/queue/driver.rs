@@ -250,6 +250,9 @@ pub trait Subscription: Send {
     fn set_window(&mut self, window: usize) {
         let _ = window;
     }
+    /// Whether nothing is on its way to this subscription. What the broker counted as ready before this was asked is either
+    /// still ready, or with another consumer, or makes this `false` until `next` has returned it.
+    fn is_quiet(&self) -> bool;
     /// Hands out nothing more; what is held stays held. `next` returns what was already on its way, then an empty list.
     async fn stop(&mut self) -> Result<()>;
     /// Ends it and gives back at once what was not settled.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use qctl::ErrorKind;
 use qctl::queue::message::header;
 use qctl::queue::{
@@ -22,6 +23,7 @@ macro_rules! for_each_rule {
             rule_01_publish_returns_when_the_broker_has_it,
             rule_01_an_unroutable_message_is_an_error,
             rule_02_taking_is_cancel_safe,
+            rule_02_what_is_on_its_way_is_told,
             rule_03_a_delivery_dropped_unsettled_comes_back,
             rule_04_settling_what_is_no_longer_ours_is_delivery_lost,
             rule_05_at_most_prefetch_deliveries_are_out,
@@ -158,6 +160,32 @@ pub(crate) async fn rule_02_taking_is_cancel_safe(subject: &dyn Subject) {
                 settle(&*subscription, delivery, Settlement::Ack).await;
             }
         }
+    }
+}
+
+pub(crate) async fn rule_02_what_is_on_its_way_is_told(subject: &dyn Subject) {
+    let connection = subject.connect().await;
+    declare(&*connection, queue("q")).await;
+    let mut subscription = consume(&*connection, "q", 1).await;
+    nothing_comes(&mut *subscription).await;
+    assert!(subscription.is_quiet(), "an empty queue has nothing for us");
+    let mut told = 0;
+    while told < 5 {
+        publish(&*connection, "q", &["a"]).await;
+        let deadline = Instant::now() + SOON;
+        let delivery = loop {
+            assert!(Instant::now() < deadline, "it is not taken");
+            // Dropped at once, but from now on it is asked for.
+            if let Some(mut deliveries) = subscription.next().now_or_never().transpose().unwrap() {
+                break deliveries.remove(0);
+            }
+            if connection.info("q").await.unwrap().ready == 0 {
+                assert!(!subscription.is_quiet(), "neither ready nor on its way");
+                told += 1;
+                break take_one(&mut *subscription).await;
+            }
+        };
+        settle(&*subscription, delivery, Settlement::Ack).await;
     }
 }
 

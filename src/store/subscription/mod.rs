@@ -169,6 +169,12 @@ impl StoreSubscription {
         }
     }
 
+    /// Nothing is claimed, or being claimed, that `next` has not returned.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let state = self.shared.lock();
+        state.ready.is_empty() && !state.pumping
+    }
+
     pub(crate) fn lifeline(&self) -> Lifeline {
         self.owner.lifeline()
     }
