@@ -118,7 +118,7 @@ impl Session<'_> {
             match self.connection.info(&self.settings.queue).await {
                 // What is no longer ready may be on its way to us. Asked in this order, nothing falls between.
                 Ok(info) if info.ready == 0 && subscription.is_quiet() => {
-                    this.ending = Some(EndReason::Limit("until-empty".to_owned()))
+                    this.ending = Some(EndReason::Limit("until-empty".to_owned()));
                 }
                 Ok(info) if info.paused && info.ready > 0 => {
                     this.ending = Some(EndReason::Limit(format!(
