@@ -9,7 +9,7 @@ use tracing::level_filters::LevelFilter;
 use crate::cli::Global;
 use crate::config::{self, Config, ConnectionEntry, ConsumerEntry, ProducerEntry, Surroundings};
 use crate::error::{Error, Result};
-use crate::output::Output;
+use crate::output::{Output, one_line};
 use crate::process;
 use crate::producer::{Producer, ProducerSettings};
 use crate::queue::{ConnectOptions, Connection};
@@ -79,6 +79,7 @@ impl Workplace<'_> {
     pub fn producer(&self, name: &str) -> Result<ProducerEntry> {
         require_name("producer", name)?;
         if self.is_implicit() {
+            refuse_own_name(name)?;
             return Ok(config::implicit_producer(name));
         }
         self.config.producer(name).cloned()
@@ -88,6 +89,7 @@ impl Workplace<'_> {
     pub fn consumer(&self, name: &str) -> Result<ConsumerEntry> {
         require_name("consumer", name)?;
         if self.is_implicit() {
+            refuse_own_name(name)?;
             return config::implicit_consumer(name);
         }
         self.config.consumer(name).cloned()
@@ -151,6 +153,17 @@ fn producer_settings(entry: &ProducerEntry) -> ProducerSettings {
 fn require_name(kind: &str, name: &str) -> Result<()> {
     if name.is_empty() {
         return Err(Error::usage(format!("the {kind}'s name is empty")));
+    }
+    Ok(())
+}
+
+/// Where any name is a queue, those of qctl's own making are still not: replies wait there for whoever asked.
+fn refuse_own_name(name: &str) -> Result<()> {
+    if name.starts_with("qctl.") {
+        return Err(Error::not_allowed(format!(
+            "names beginning with `qctl.` are those of qctl's own queues, and '{}' is one; choose another name",
+            one_line(name)
+        )));
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
+use crate::queue::topology::{NAME_LIMIT, check_name};
 use crate::queue::{
     Capabilities, Connection, ConsumeOptions, Message, Publication, PublishFailure, Settlement, Subscription, Topology,
 };
@@ -61,8 +62,18 @@ impl Ids {
 }
 
 impl Producer {
-    /// Declares what is needed and returns a producer.
+    /// Declares what is needed and returns a producer. Names that cannot be are refused before anything is declared.
     pub async fn new(connection: Arc<dyn Connection>, settings: ProducerSettings) -> Result<Self> {
+        check_name("exchange", &settings.exchange)?;
+        check_name("queue", &settings.queue)?;
+        settings.topology.check_names()?;
+        if settings.exchange.is_empty() && connection.is_reply_queue(&settings.queue) {
+            return Err(Error::not_allowed(format!(
+                "queue {} is made for the reply to one request, which only the consumer of that request sends there; name \
+                 another queue",
+                settings.queue
+            )));
+        }
         connection.declare(&settings.topology).await?;
         Ok(Self {
             capabilities: connection.capabilities(),
@@ -87,12 +98,16 @@ impl Producer {
         Ok(id)
     }
 
-    /// Publishes a batch in order. Either all are taken, or the failure says which are not.
-    pub async fn send_all(&self, messages: Vec<Message>) -> Result<(), PublishFailure> {
+    /// Publishes a batch in order and returns the ids. Either all are taken, or the failure says which are not.
+    pub async fn send_all(&self, messages: Vec<Message>) -> Result<Vec<String>, PublishFailure> {
+        let mut ids = Vec::with_capacity(messages.len());
         let mut batch = Vec::with_capacity(messages.len());
         for (index, message) in messages.into_iter().enumerate() {
             match self.prepare(message) {
-                Ok(publication) => batch.push(publication),
+                Ok(publication) => {
+                    ids.push(publication.message.id.clone().unwrap_or_default());
+                    batch.push(publication);
+                }
                 Err(error) => {
                     // Nothing has been sent yet, and nothing is: a batch is refused before it has any effect.
                     return Err(PublishFailure {
@@ -101,7 +116,8 @@ impl Producer {
                 }
             }
         }
-        self.connection.publish(batch).await
+        self.connection.publish(batch).await?;
+        Ok(ids)
     }
 
     /// Publishes a message that asks for a reply, to a queue made for it.
@@ -146,12 +162,7 @@ impl Producer {
         if self.exchange.is_empty() {
             message.routing_key.clone_from(&self.queue);
         }
-        if message.routing_key.len() > 255 {
-            return Err(Error::bad_input(format!(
-                "the routing key has {} bytes, more than the 255 that brokers carry; give a shorter one with -r",
-                message.routing_key.len()
-            )));
-        }
+        check_routing_key(&message.routing_key)?;
         message.ttl = message.ttl.or(self.ttl);
         for (wanted, can, what) in [
             (message.delay.is_some(), self.capabilities.delay, "a delay"),
@@ -180,6 +191,17 @@ impl Producer {
             deduplicate,
         })
     }
+}
+
+/// Refuses a routing key that brokers cannot carry.
+pub fn check_routing_key(key: &str) -> Result<()> {
+    if key.len() > NAME_LIMIT {
+        return Err(Error::bad_input(format!(
+            "the routing key has {} bytes, more than the {NAME_LIMIT} that brokers carry; give a shorter one with -r",
+            key.len()
+        )));
+    }
+    Ok(())
 }
 
 fn wall_clock() -> i64 {

@@ -4,6 +4,40 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::message::HeaderValue;
+use crate::error::{Error, Result};
+
+/// AMQP's limit for the names of queues and exchanges and for routing keys, in bytes.
+pub const NAME_LIMIT: usize = 255;
+
+/// Refuses a name that brokers cannot carry; `what` is what it names, such as `queue`.
+pub fn check_name(what: &str, name: &str) -> Result<()> {
+    if name.len() > NAME_LIMIT {
+        return Err(Error::bad_input(format!(
+            "the name of the {what} {} has {} bytes, more than the {NAME_LIMIT} that brokers carry; choose a shorter one",
+            abridged(name),
+            name.len()
+        )));
+    }
+    match name.chars().find(|char| char.is_control()) {
+        Some(control) => Err(Error::bad_input(format!(
+            "the name of the {what} {} holds the control character {control:?}; choose one without",
+            abridged(name)
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// A name for an error's text: the whole of it, or both ends of a long one.
+fn abridged(name: &str) -> String {
+    const ENDS: usize = 24;
+    let count = name.chars().count();
+    if count <= 3 * ENDS {
+        return format!("'{}'", name.escape_debug());
+    }
+    let head: String = name.chars().take(ENDS).collect();
+    let tail: String = name.chars().skip(count - ENDS).collect();
+    format!("'{}…{}'", head.escape_debug(), tail.escape_debug())
+}
 
 /// How an exchange chooses queues for a routing key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -150,6 +184,17 @@ pub struct Topology {
 }
 
 impl Topology {
+    /// Refuses names that brokers cannot carry, so that nothing is declared where something could not be.
+    pub fn check_names(&self) -> Result<()> {
+        for exchange in &self.exchanges {
+            check_name("exchange", &exchange.name)?;
+        }
+        for queue in &self.queues {
+            check_name("queue", &queue.name)?;
+        }
+        Ok(())
+    }
+
     /// Adds what `other` has and this lacks; entries are told apart by name, bindings are united.
     pub fn merge(&mut self, other: &Topology) {
         for exchange in &other.exchanges {
