@@ -167,16 +167,25 @@ impl CommandHandler {
                 let launcher = position.and_then(|position| self.launchers.get(position));
                 let launcher = launcher.ok_or_else(|| format!("the command {name:?} has no program"))?;
                 let mut arguments = vec![name.to_owned()];
-                arguments.extend(arguments_of(&command, entry.dash_arguments)?);
+                arguments.extend(arguments_for(Allowed::Entry(entry), &command)?);
                 Ok((launcher, arguments))
             }
-            Some(Allowed::BuiltIn) => {
-                check_built_in(&command)?;
-                Ok((&self.built_in, arguments_of(&command, DashArguments::Separator)?))
-            }
+            Some(Allowed::BuiltIn) => Ok((&self.built_in, arguments_for(Allowed::BuiltIn, &command)?)),
             None => Err(format!(
                 "the command {name:?} is not allowed; the `allow` of an entry of `commands:` must name it"
             )),
+        }
+    }
+}
+
+/// What follows the command's name when it is run so, or why it is not run. Senders ask too, so that what a consumer would
+/// reject is not even sent.
+pub fn arguments_for(allowed: Allowed<'_>, command: &ConsoleCommand) -> Result<Vec<String>, String> {
+    match allowed {
+        Allowed::Entry(entry) => arguments_of(command, entry.dash_arguments),
+        Allowed::BuiltIn => {
+            check_built_in(command)?;
+            arguments_of(command, DashArguments::Separator)
         }
     }
 }
@@ -254,7 +263,8 @@ pub fn arguments_of(command: &ConsoleCommand, dash_arguments: DashArguments) -> 
     let words: Vec<String> = match (dash_arguments, dash) {
         (DashArguments::Refuse, Some(argument)) => {
             return Err(format!(
-                "the argument {argument:?} begins with a dash, which this command's `dash_arguments` refuses"
+                "the argument {argument:?} begins with a dash, which `dash_arguments: refuse` of the entry in `commands:` \
+                 forbids; with `separator` there it is passed behind `--`"
             ));
         }
         (DashArguments::Separator, Some(_)) => options.into_iter().chain(["--".to_owned()]).chain(arguments).collect(),
