@@ -1,6 +1,7 @@
 //! What was typed: the options that every command shares, and the way from arguments to a parsed command line.
 
 pub mod compat;
+pub mod flags;
 pub mod names;
 pub mod values;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, ColorChoice, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap_complete::ArgValueCandidates;
 use tracing::level_filters::LevelFilter;
 
 use crate::commands::Command;
@@ -98,6 +100,21 @@ pub struct Global {
     /// Form of log lines on standard error
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+}
+
+/// The connection of a command that works on one. What the default is, each command says in the help of its own.
+#[derive(Args, Clone, Debug)]
+pub struct ConnectionArgs {
+    /// Connection to use, or a driver's name where one connection has it (default: the entry's)
+    #[arg(short = 'i', long, alias = "driver", value_name = "NAME", add = ArgValueCandidates::new(names::connections))]
+    pub connection: Option<String>,
+}
+
+impl ConnectionArgs {
+    /// The name given, if one was.
+    pub fn given(&self) -> Option<&str> {
+        self.connection.as_deref()
+    }
 }
 
 /// The forms of standard output.

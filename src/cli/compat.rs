@@ -22,37 +22,74 @@ pub fn subcommand(arguments: &[OsString]) -> Option<(usize, &str)> {
     None
 }
 
-/// The arguments with old spellings replaced by today's. Nothing behind a queued command's name is touched.
+/// The arguments with old spellings replaced by today's, and all behind a queued command's name left to the command.
 pub fn modernised(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    let Some((start, name)) = subcommand(&arguments) else {
+    let Some(own) = Own::of(&arguments) else {
         return arguments;
     };
-    if !name.starts_with("queue") {
-        return arguments;
-    }
-    let own_positionals = own_positionals(name);
-    let mut positionals = 0;
-    let mut index = start + 1;
-    while let Some(argument) = arguments.get(index).and_then(|argument| argument.to_str()) {
-        match argument {
-            "--" => break,
-            "-ttl" | "-TTL" => arguments[index] = OsString::from("--ttl"),
-            _ => {
-                if let Some(value) = argument.strip_prefix("-ttl=") {
-                    arguments[index] = OsString::from(format!("--ttl={value}"));
-                } else if takes_value(argument) {
-                    index += 1;
-                } else if !argument.starts_with('-') || argument == "-" {
-                    positionals += 1;
-                    if positionals == own_positionals {
-                        break;
-                    }
-                }
-            }
+    for index in own.flags {
+        let Some(argument) = arguments[index].to_str() else {
+            continue;
+        };
+        if let Some(rest) = argument
+            .strip_prefix("-ttl")
+            .or_else(|| argument.strip_prefix("-TTL"))
+            .filter(|rest| rest.is_empty() || rest.starts_with('='))
+        {
+            arguments[index] = OsString::from(format!("--ttl{rest}"));
         }
-        index += 1;
+    }
+    if let Some(command) = own.message_of_command {
+        arguments.insert(command, OsString::from("--"));
     }
     arguments
+}
+
+/// What of the arguments of `queuecommand` and `queuemessage` is qctl's own: all that stands before a `--` and before a
+/// queued command's name.
+struct Own {
+    /// The indices of the flags.
+    flags: Vec<usize>,
+    /// For `queuemessage --kind command`: the index of the command's name. The parser does not know that all behind it is
+    /// the command's, as it does for `queuecommand`.
+    message_of_command: Option<usize>,
+}
+
+impl Own {
+    fn of(arguments: &[OsString]) -> Option<Self> {
+        let (start, name) = subcommand(arguments)?;
+        if !matches!(name, "queuecommand" | "queuemessage") {
+            return None;
+        }
+        let mut own = Self {
+            flags: Vec::new(),
+            message_of_command: None,
+        };
+        let mut names_command = name == "queuecommand";
+        let mut has_producer = false;
+        let mut index = start + 1;
+        while let Some(argument) = arguments.get(index) {
+            let text = argument.to_str().unwrap_or_default();
+            if text == "--" {
+                break;
+            }
+            if text.starts_with('-') && text != "-" {
+                own.flags.push(index);
+                let next = arguments.get(index + 1).and_then(|next| next.to_str());
+                if text == "--kind=command" || text == "--kind" && next == Some("command") {
+                    names_command = true;
+                }
+                index += usize::from(takes_value(text));
+            } else if has_producer && names_command {
+                own.message_of_command = (name == "queuemessage").then_some(index);
+                break;
+            } else {
+                has_producer = true;
+            }
+            index += 1;
+        }
+        Some(own)
+    }
 }
 
 /// Flags of `queuecommand` and `queuemessage` whose value is the next argument; a test compares it with the parser.
@@ -82,41 +119,13 @@ pub const QUEUE_WITH_VALUE: &[&str] = &[
     "--from-line",
 ];
 
-/// Behind a queued command's name nothing is qctl's own any more.
-fn own_positionals(name: &str) -> usize {
-    if name == "queuecommand" { 2 } else { usize::MAX }
-}
-
 fn takes_value(argument: &str) -> bool {
-    QUEUE_WITH_VALUE.contains(&argument) || GLOBAL_WITH_VALUE.contains(&argument)
+    QUEUE_WITH_VALUE.contains(&argument) || GLOBAL_WITH_VALUE.contains(&argument) || matches!(argument, "-ttl" | "-TTL")
 }
 
 /// Whether these arguments ask to wait for a queued message's reply, so that qctl's own failures exit with 125.
 pub fn waits(arguments: &[OsString]) -> bool {
-    let Some((start, name)) = subcommand(arguments) else {
-        return false;
-    };
-    if !name.starts_with("queue") {
-        return false;
-    }
-    let mut positionals = 0;
-    let mut index = start + 1;
-    while let Some(argument) = arguments.get(index) {
-        let text = argument.to_str().unwrap_or("");
-        if text == "--" || positionals == own_positionals(name) {
-            return false;
-        }
-        if text == "--wait" {
-            return true;
-        }
-        if takes_value(text) {
-            index += 1;
-        } else if !text.starts_with('-') || text == "-" {
-            positionals += 1;
-        }
-        index += 1;
-    }
-    false
+    Own::of(arguments).is_some_and(|own| own.flags.iter().any(|index| arguments[*index] == "--wait"))
 }
 
 /// Hints for what probably was meant, shown with a usage error.
@@ -267,10 +276,43 @@ mod tests {
             ("qctl queuecommand -- q c -ttl=60", "qctl queuecommand -- q c -ttl=60"),
             ("qctl queuemessage q body -ttl=60", "qctl queuemessage q body --ttl=60"),
             ("qctl consumer -ttl=60 q", "qctl consumer -ttl=60 q"),
+            ("qctl queuecommand -TTL=60 q c", "qctl queuecommand --ttl=60 q c"),
+            ("qctl queuecommand -ttlx=60 q c", "qctl queuecommand -ttlx=60 q c"),
             ("qctl", "qctl"),
         ] {
             assert_eq!(modernised(split(typed)), split(understood), "{typed}");
         }
+    }
+
+    #[test]
+    fn all_behind_a_queued_command_is_the_commands() {
+        for (typed, understood) in [
+            (
+                "qctl queuemessage --kind command q a:b --n=v -- x",
+                "qctl queuemessage --kind command q -- a:b --n=v -- x",
+            ),
+            (
+                "qctl queuemessage q --kind=command -ttl 60 a:b -n",
+                "qctl queuemessage q --kind=command --ttl 60 -- a:b -n",
+            ),
+            (
+                "qctl queuemessage --kind command q -- a:b -n",
+                "qctl queuemessage --kind command q -- a:b -n",
+            ),
+            (
+                "qctl queuemessage --kind http q url --dry-run",
+                "qctl queuemessage --kind http q url --dry-run",
+            ),
+            (
+                "qctl queuemessage q body --dry-run",
+                "qctl queuemessage q body --dry-run",
+            ),
+            ("qctl queuecommand q a:b -n", "qctl queuecommand q a:b -n"),
+        ] {
+            assert_eq!(modernised(split(typed)), split(understood), "{typed}");
+        }
+        assert!(waits(&split("qctl queuemessage --kind command --wait q a:b")));
+        assert!(!waits(&split("qctl queuemessage --kind command q a:b --wait")));
     }
 
     #[test]

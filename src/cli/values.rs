@@ -52,16 +52,44 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// `NAME` or `NAME=VALUE`, as options of a queued command are given.
-pub fn option(text: &str) -> Result<(String, Option<String>), String> {
-    let (name, value) = match text.split_once('=') {
-        Some((name, value)) => (name, Some(value.to_owned())),
-        None => (text, None),
-    };
+/// `NAME` or `NAME=VALUE`, as options of a queued command are given; the name may have dashes in front. Returned as typed.
+pub fn option(text: &str) -> Result<String, String> {
+    let name = text.split('=').next().unwrap_or(text);
     if name.trim_start_matches('-').is_empty() {
         return Err(format!("'{text}' is not of the form NAME=VALUE"));
     }
-    Ok((name.to_owned(), value))
+    Ok(text.to_owned())
+}
+
+/// A header, `NAME=VALUE`. Those that qctl itself sets and believes are not for senders to write.
+pub fn header(text: &str) -> Result<(String, String), String> {
+    const OWN: &str = "x-qctl-";
+    let (name, value) = pair(text)?;
+    if name.len() > 255 || name.chars().any(|char| char.is_control() || char.is_whitespace()) {
+        return Err(format!(
+            "'{name}' is not a header's name: it has no spaces and at most 255 bytes"
+        ));
+    }
+    if name
+        .get(..OWN.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(OWN))
+    {
+        return Err(format!(
+            "headers beginning with {OWN} are qctl's own facts about a message, such as its attempts; choose another name"
+        ));
+    }
+    Ok((name, value))
+}
+
+/// A message id: not empty, and what brokers carry.
+pub fn message_id(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("an id is not empty; leave the option out to have one made".to_owned());
+    }
+    if text.len() > 255 || text.chars().any(char::is_control) {
+        return Err("an id has at most 255 bytes and no control characters".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// A media type, told apart from a file name given to the wrong flag.
@@ -204,9 +232,34 @@ mod tests {
         assert_eq!(pair("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
         assert!(pair("a").is_err());
         assert!(pair("=b").is_err());
-        assert_eq!(option("v"), Ok(("v".to_owned(), None)));
-        assert_eq!(option("f="), Ok(("f".to_owned(), Some(String::new()))));
-        assert!(option("--=x").is_err());
+        for text in ["v", "f=", "--dd=1", "-d"] {
+            assert_eq!(option(text), Ok(text.to_owned()));
+        }
+        for text in ["", "=x", "-", "--", "--=x"] {
+            assert!(option(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn headers_and_ids() {
+        assert_eq!(header("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert_eq!(header("x-qctlish="), Ok(("x-qctlish".to_owned(), String::new())));
+        for text in [
+            "a",
+            "=b",
+            " =b",
+            "a b=c",
+            "a\n=b",
+            "x-qctl-attempt=1",
+            "X-Qctl-Reason=x",
+        ] {
+            assert!(header(text).is_err(), "{text}");
+        }
+        assert!(header(&format!("{}=v", "é".repeat(128))).is_err());
+        assert_eq!(message_id("order 7"), Ok("order 7".to_owned()));
+        for text in ["", "a\nb", &"x".repeat(256)] {
+            assert!(message_id(text).is_err(), "{text}");
+        }
     }
 
     #[test]

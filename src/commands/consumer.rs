@@ -8,7 +8,7 @@ use clap_complete::ArgValueCandidates;
 use tracing::level_filters::LevelFilter;
 
 use super::Outcome;
-use crate::cli::{names, values};
+use crate::cli::{ConnectionArgs, names, values};
 use crate::config::ConsumerEntry;
 use crate::consumer::{self, ConsumerSettings, EndReason, Ended, Limits, Stop};
 use crate::context::{Context, program};
@@ -22,6 +22,9 @@ use crate::signals;
 /// Arguments of `qctl consumer`.
 #[derive(Args, Debug)]
 #[command(
+    mut_arg("connection", |connection| connection.help(
+        "Connection to use, or a driver's name where one connection has it (default: the consumer's)"
+    )),
     after_help = "The first SIGTERM or SIGINT finishes what runs, the second gives it back and ends at once.
 
 Examples:
@@ -30,9 +33,8 @@ Examples:
   qctl consumer --until-empty demo"
 )]
 pub struct ConsumerArgs {
-    /// Connection to use, or a driver's name where one connection has it (default: the consumer's)
-    #[arg(short = 'i', long, alias = "driver", value_name = "NAME", add = ArgValueCandidates::new(names::connections))]
-    connection: Option<String>,
+    #[command(flatten)]
+    connection: ConnectionArgs,
     /// Leave signals alone, so that they end the process at once
     #[arg(short, long)]
     without_signals: bool,
@@ -69,11 +71,11 @@ pub struct ConsumerArgs {
     /// Append log lines to this file (default: standard error)
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     log_file: Option<PathBuf>,
-    /// Handle so many messages at once (default: the configured number, else 1)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Handle so many messages at once, 1 to 1000 (default: the configured number, else 1)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     concurrency: Option<u32>,
-    /// Hold at most so many messages (default: as many as are handled at once)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Hold at most so many messages, 1 to 65535 (default: as many as are handled at once)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_535))]
     prefetch: Option<u32>,
     /// End when no message is ready; delayed ones do not count
     #[arg(long)]
@@ -111,8 +113,9 @@ pub fn run(args: &ConsumerArgs, context: &Context) -> Result<Outcome> {
     if let Some(key) = &args.routing_key {
         bind_with(&mut entry, key)?;
     }
-    let connection = place.connection_or(args.connection.as_deref(), &entry.connection)?;
+    let connection = place.connection_or(args.connection.given(), &entry.connection)?;
     let settings = settings(args, &entry);
+    settings.topology.check_names()?;
     let handler = (entry.handler.parse)(
         entry.handler_settings.clone(),
         &HandlerContext {

@@ -1,17 +1,18 @@
 //! `qctl queuecommand`: puts a command on a queue, to be run by a consumer that allows it.
 
-use std::collections::BTreeSet;
-
 use clap::Args;
 use clap_complete::ArgValueCandidates;
 use tracing::level_filters::LevelFilter;
 
 use super::Outcome;
-use super::sending::{SendArgs, destination, show_draft, validity_note};
+use super::sending::{Receipt, SendArgs, show_draft, validity_note, warn_of_misplaced_flags};
 use super::waiting::{self, WaitArgs};
-use crate::cli::{names, parser, values};
+use crate::cli::flags::Flags;
+use crate::cli::{names, values};
 use crate::context::{Context, Workplace};
 use crate::error::{Error, Result};
+use crate::handlers::command::arguments_for;
+use crate::output::one_line;
 use crate::queue::Message;
 use crate::wire::kaliop::ConsoleCommand;
 
@@ -20,19 +21,27 @@ use crate::wire::kaliop::ConsoleCommand;
 #[command(
     override_usage = "qctl queuecommand [OPTIONS] <PRODUCER> <COMMAND> [ARGS]...",
     after_help = "Everything behind COMMAND belongs to it: --name=value and --name become its
-options, the rest (and all behind --) its arguments.
+options, the rest (and all behind --) its arguments. An argument that begins with
+a dash needs `dash_arguments: separator` in the command's entry of `commands:`.
 
 Examples:
   qctl queuecommand demo echoback 'hello again'
+  qctl queuecommand demo echoback -- -5
   qctl queuecommand -t 60 mail app:send --to=ann@example.org 42
-  qctl queuecommand --wait import app:import -- -file.csv"
+  qctl queuecommand --wait import app:import --format=csv ./file.csv"
 )]
 pub struct QueueCommandArgs {
     #[command(flatten)]
     send: SendArgs,
     /// Option of the command; may be repeated
-    #[arg(short, long = "option", value_name = "NAME=VALUE", value_parser = values::option)]
-    option: Vec<(String, Option<String>)>,
+    #[arg(
+        short,
+        long = "option",
+        value_name = "NAME=VALUE",
+        allow_hyphen_values = true,
+        value_parser = values::option
+    )]
+    option: Vec<String>,
     /// Send although the command is not allowed on this host (for hosts that only send)
     #[arg(long)]
     novalidate: bool,
@@ -69,11 +78,11 @@ fn queue(args: &QueueCommandArgs, context: &Context) -> Result<Outcome> {
             "'{name}' is neither an option of queuecommand nor a command's name; see `qctl queuecommand --help`"
         )));
     }
-    warn_of_misplaced_flags(context, &args.producer, arguments);
+    warn_of_misplaced_flags(context, "queuecommand", &args.producer, arguments);
     if args
         .option
         .iter()
-        .any(|(name, value)| value.is_none() && matches!(name.as_str(), "json" | "table" | "yaml"))
+        .any(|option| matches!(option.as_str(), "json" | "table" | "yaml"))
     {
         context
             .output
@@ -83,91 +92,83 @@ fn queue(args: &QueueCommandArgs, context: &Context) -> Result<Outcome> {
     let place = context.load()?;
     let entry = place.producer(&args.producer)?;
     if !args.novalidate {
-        require_allowed(&place, name)?;
+        require_allowed(&place, &command)?;
     }
+    let own_key = command.routing_key();
     let message = Message::new(command.body()).with_content_type("application/json");
-    let message = args.send.apply(message, &entry, &command.routing_key());
+    let message = args.send.apply(message, &entry, &own_key)?;
     if args.send.dry_run {
-        return show_draft(context, &message, &entry);
+        return show_draft(context, &message, &entry, &own_key);
     }
-    let ttl = message.ttl;
-    let routing_key = message.routing_key.clone();
+    let receipt = Receipt::of(&message, &entry);
     context.block_on(async {
-        let producer = place.open_producer(&entry, args.send.connection.as_deref()).await?;
+        let producer = place.open_producer(&entry, args.send.connection.given()).await?;
         if args.wait.wait {
             return waiting::send_and_wait(&args.wait, context, &producer, message).await;
         }
         let id = producer.send(message).await?;
-        let report = serde_json::json!({
-            "queued": 1,
-            "id": id,
-            "exchange": entry.exchange.as_ref().map_or("", |exchange| exchange.name.as_str()),
-            "destination": destination(&entry),
-            "routing_key": routing_key,
-            "ttl": ttl.map(|ttl| ttl.as_secs_f64()),
-        });
+        let report = receipt.report(serde_json::json!({ "queued": 1, "id": id }));
         context.output.report(&report, |_| {
             if context.output.is_quiet() {
                 return id;
             }
-            format!("Command queued for execution{}\nid: {id}", validity_note(ttl))
+            format!("Command queued for execution{}\nid: {id}", validity_note(receipt.ttl))
         })?;
         Ok(Outcome::DONE)
     })
 }
 
-/// The command as it travels; `-o` options come before those typed behind the command.
+/// The command as it travels; `-o` options come before those typed behind the command, and mean the same.
 fn command_message(args: &QueueCommandArgs, name: &str, words: &[String]) -> Result<ConsoleCommand> {
     let mut command = ConsoleCommand::from_command_line(name, &[])?;
-    for (name, value) in &args.option {
-        command.add_option(name, value.as_deref())?;
+    for option in &args.option {
+        if option.starts_with('-') {
+            refuse_swallowed(option)?;
+            command.add_words(std::slice::from_ref(option))?;
+            continue;
+        }
+        match option.split_once('=') {
+            Some((name, value)) => command.add_option(name, Some(value))?,
+            None => command.add_option(option, None)?,
+        }
     }
     command.add_words(words)?;
     Ok(command)
 }
 
-/// A flag of qctl behind the command goes to the command, which is seldom what was meant.
-fn warn_of_misplaced_flags(context: &Context, producer: &str, arguments: &[String]) {
-    let ours = own_flags();
-    for argument in arguments.iter().take_while(|argument| *argument != "--") {
-        let flag = argument.split('=').next().unwrap_or(argument);
-        if ours.contains(flag) {
-            context.output.warn(format_args!(
-                "{flag} stands behind the command and is passed to it; qctl's own options stand before {producer}"
-            ));
-        }
-    }
-}
-
-fn own_flags() -> BTreeSet<String> {
-    let root = parser();
-    let own = root
-        .find_subcommand("queuecommand")
-        .into_iter()
-        .flat_map(clap::Command::get_arguments);
-    let mut flags = BTreeSet::new();
-    for argument in own
-        .chain(root.get_arguments())
-        .filter(|argument| !argument.is_positional())
-    {
-        flags.extend(argument.get_short().map(|short| format!("-{short}")));
-        flags.extend(argument.get_long().map(|long| format!("--{long}")));
-    }
-    flags
-}
-
-fn require_allowed(place: &Workplace<'_>, name: &str) -> Result<()> {
-    if place.config.commands.allowed(name).is_some() {
+/// `-o --dry-run`: a forgotten value that would turn a dry run into a real one.
+fn refuse_swallowed(option: &str) -> Result<()> {
+    if option.contains('=') || Flags::of("queuecommand").recognised(option).is_none() {
         return Ok(());
     }
-    let file = place.config.file.as_ref().map_or_else(
-        || "a qctl.yml (`qctl init` writes one)".to_owned(),
-        |file| file.display().to_string(),
-    );
-    let shown = crate::output::one_line(name);
-    Err(Error::not_allowed(format!(
-        "the command '{shown}' is not allowed here (allowed: {}); add `commands: {{ NAME: {{ run: [PROGRAM], allow: \
-         [\"{shown}\"] }} }}` to {file}, or send it unchecked with --novalidate",
-        place.config.commands.patterns().join(", ")
+    Err(Error::usage(format!(
+        "-o is followed by {option}, an option of qctl; give -o its NAME=VALUE, or write -o {} for an option of the command",
+        option.trim_start_matches('-')
     )))
+}
+
+/// Refuses what no consumer with this configuration would run.
+fn require_allowed(place: &Workplace<'_>, command: &ConsoleCommand) -> Result<()> {
+    let commands = &place.config.commands;
+    let Some(allowed) = commands.allowed(&command.command) else {
+        let file = place.config.file.as_ref().map_or_else(
+            || "a qctl.yml (`qctl init` writes one)".to_owned(),
+            |file| file.display().to_string(),
+        );
+        let shown = one_line(&command.command);
+        let meant = commands
+            .suggestion(&command.command)
+            .map_or_else(String::new, |name| format!("did you mean '{name}'? If not, "));
+        return Err(Error::not_allowed(format!(
+            "the command '{shown}' is not allowed here (allowed: {}); {meant}add `commands: {{ NAME: {{ run: [PROGRAM], \
+             allow: [\"{shown}\"] }} }}` to {file}, or send it unchecked with --novalidate",
+            commands.patterns().join(", ")
+        )));
+    };
+    arguments_for(allowed, command).map(drop).map_err(|reason| {
+        Error::not_allowed(format!(
+            "the command '{}' would be refused: {reason}; --novalidate sends it unchecked",
+            one_line(&command.command)
+        ))
+    })
 }

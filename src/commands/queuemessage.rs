@@ -11,11 +11,11 @@ use clap_complete::ArgValueCandidates;
 use tracing::level_filters::LevelFilter;
 
 use super::Outcome;
-use super::sending::{SendArgs, destination, show_draft, validity_note};
+use super::sending::{Receipt, SendArgs, show_draft, validity_note, warn_of_misplaced_flags};
 use super::waiting::{self, WaitArgs};
 use crate::cli::{names, values};
-use crate::config::ProducerEntry;
-use crate::context::{Context, Workplace};
+use crate::consumer::Stop;
+use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::producer::Producer;
 use crate::queue::Message;
@@ -31,7 +31,8 @@ const WINDOW: usize = 1000;
                       qctl queuemessage --lines [OPTIONS] <PRODUCER> < FILE\n       \
                       qctl queuemessage --kind KIND [OPTIONS] <PRODUCER> <WORDS>...",
     after_help = "Words by kind:
-  command  COMMAND [ARGS]...            as queuecommand builds it, without its check
+  command  COMMAND [ARGS]...            as queuecommand builds it, without its check;
+                                        all behind COMMAND belongs to it
   http     URL [CURLOPT_NUMBER=VALUE]...
   xmlrpc   SERVER METHOD [ARGS]...      an argument that is JSON (1, true, [2]) is sent as such
   service  SERVICE METHOD [ARGS]...
@@ -40,7 +41,8 @@ Examples:
   qctl queuemessage demo '{\"id\": 7}'
   printf 'a\\nb\\n' | qctl queuemessage --lines demo
   qctl queuemessage --lines --file big.txt --from-line 50001 demo
-  qctl queuemessage --kind http calls http://localhost/ping"
+  qctl queuemessage --kind http calls http://localhost/ping
+  qctl queuemessage --kind command mail app:send --to=ann@example.org 42"
 )]
 pub struct QueueMessageArgs {
     #[command(flatten)]
@@ -108,13 +110,16 @@ pub fn run(args: &QueueMessageArgs, context: &Context) -> Result<Outcome> {
 fn queue(args: &QueueMessageArgs, context: &Context) -> Result<Outcome> {
     context.log(LevelFilter::WARN)?;
     check_words(args)?;
+    if let (Some(Kind::Command), Some((_, words))) = (args.kind, args.words.split_first()) {
+        warn_of_misplaced_flags(context, "queuemessage", &args.producer, words);
+    }
     let place = context.load()?;
     let entry = place.producer(&args.producer)?;
-    let connection = place.connection_or(args.send.connection.as_deref(), &entry.connection)?;
+    let connection = place.connection_or(args.send.connection.given(), &entry.connection)?;
     let max_body = connection.connector.capabilities().max_body;
     if args.lines {
         let template = Message::default().with_content_type(&args.content_type);
-        return lines::send(args, &place, &entry, args.send.apply(template, &entry, ""), max_body);
+        return lines::send(args, &place, &entry, args.send.apply(template, &entry, "")?, max_body);
     }
     let (body, own_key) = match args.kind {
         Some(kind) => kinds::build(kind, &args.words)?,
@@ -125,16 +130,17 @@ fn queue(args: &QueueMessageArgs, context: &Context) -> Result<Outcome> {
     };
     bodies::check_size(body.len(), max_body)?;
     let message = Message::new(body).with_content_type(&args.content_type);
-    let message = args.send.apply(message, &entry, &own_key);
+    let message = args.send.apply(message, &entry, &own_key)?;
     if args.send.dry_run {
-        return show_draft(context, &message, &entry);
+        return show_draft(context, &message, &entry, &own_key);
     }
+    let receipt = Receipt::of(&message, &entry);
     context.block_on(async {
-        let producer = place.open_producer(&entry, args.send.connection.as_deref()).await?;
+        let producer = place.open_producer(&entry, args.send.connection.given()).await?;
         if args.wait.wait {
             return waiting::send_and_wait(&args.wait, context, &producer, message).await;
         }
-        send_copies(args, &place, &entry, &producer, message).await
+        send_copies(args, context, &receipt, &producer, message).await
     })
 }
 
@@ -164,61 +170,85 @@ fn check_words(args: &QueueMessageArgs) -> Result<()> {
 
 async fn send_copies(
     args: &QueueMessageArgs,
-    place: &Workplace<'_>,
-    entry: &ProducerEntry,
+    context: &Context,
+    receipt: &Receipt<'_>,
     producer: &Producer,
     message: Message,
 ) -> Result<Outcome> {
-    let (ttl, routing_key) = (message.ttl, message.routing_key.clone());
     let stop = signals::watch(|| {})?;
-    let mut sent = 0;
-    let mut ids = Vec::new();
-    while sent < args.repeat {
-        if stop.drain.is_cancelled() {
-            return Err(some_sent(
-                sent,
-                args.repeat,
-                Error::new(ErrorKind::Interrupted, "interrupted"),
-            ));
-        }
-        if args.batch {
-            let count = usize::try_from(args.repeat - sent).unwrap_or(WINDOW).min(WINDOW);
-            producer
-                .send_all(vec![message.clone(); count])
-                .await
-                .map_err(|failure| {
-                    let taken = sent + (count - failure.failed.len().min(count)) as u64;
-                    some_sent(taken, args.repeat, failure.into_first())
-                })?;
-            sent += count as u64;
-        } else {
-            let id = producer
-                .send(message.clone())
-                .await
-                .map_err(|error| some_sent(sent, args.repeat, error))?;
-            // A list of ids is for reading; millions of them are not.
-            if sent < WINDOW as u64 {
-                ids.push(id);
-            }
-            sent += 1;
-        }
-    }
-    let output = &place.context.output;
-    let report = serde_json::json!({
+    let mut copies = Copies::default();
+    let ended = tokio::select! {
+        ended = copies.send(args, producer, message, &stop) => ended,
+        () = stop.now.cancelled() => Err(Error::new(
+            ErrorKind::Interrupted,
+            "interrupted twice; the last message or batch may have been taken",
+        )),
+    };
+    let Copies { sent, ids } = copies;
+    let output = &context.output;
+    let report = receipt.report(serde_json::json!({
         "queued": sent,
+        "complete": ended.is_ok(),
         "ids": ids,
-        "exchange": entry.exchange.as_ref().map_or("", |exchange| exchange.name.as_str()),
-        "destination": destination(entry),
-        "routing_key": routing_key,
-        "ttl": ttl.map(|ttl| ttl.as_secs_f64()),
-    });
+        "ids_truncated": sent > ids.len() as u64,
+    }));
+    if let Err(error) = ended {
+        if sent > 0 && output.is_json() {
+            output.json(&report)?;
+        }
+        return Err(some_sent(sent, args.repeat, error));
+    }
+    let note = validity_note(receipt.ttl);
     output.report(&report, |_| match ids.as_slice() {
         [id] if output.is_quiet() => id.clone(),
         _ if output.is_quiet() => String::new(),
-        [id] => format!("1 message(s) queued{}\nid: {id}", validity_note(ttl)),
-        _ => format!("{sent} message(s) queued{}", validity_note(ttl)),
+        [id] => format!("1 message(s) queued{note}\nid: {id}"),
+        _ => format!("{sent} message(s) queued{note}"),
     })?;
     Ok(Outcome::DONE)
+}
+
+/// The copies taken so far, and the ids of the first of them: a list is for reading, millions of ids are not.
+#[derive(Default)]
+struct Copies {
+    sent: u64,
+    ids: Vec<String>,
+}
+
+impl Copies {
+    async fn send(
+        &mut self,
+        args: &QueueMessageArgs,
+        producer: &Producer,
+        message: Message,
+        stop: &Stop,
+    ) -> Result<()> {
+        while self.sent < args.repeat {
+            if stop.drain.is_cancelled() {
+                return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
+            }
+            if args.batch {
+                let count = usize::try_from(args.repeat - self.sent).unwrap_or(WINDOW).min(WINDOW);
+                match producer.send_all(vec![message.clone(); count]).await {
+                    Ok(ids) => self.took(count, ids),
+                    Err(failure) => {
+                        self.took(count - failure.failed.len().min(count), []);
+                        return Err(failure.into_first());
+                    }
+                }
+            } else {
+                let id = producer.send(message.clone()).await?;
+                self.took(1, [id]);
+            }
+        }
+        Ok(())
+    }
+
+    fn took(&mut self, count: usize, ids: impl IntoIterator<Item = String>) {
+        self.sent += count as u64;
+        let room = WINDOW - self.ids.len();
+        self.ids.extend(ids.into_iter().take(room));
+    }
 }
 
 /// The error after `sent` of `wanted` copies; with none sent it stays what it is.

@@ -8,7 +8,7 @@ use super::Outcome;
 use crate::cli::values;
 use crate::context::Context;
 use crate::error::Result;
-use crate::producer::{Pending, Producer};
+use crate::producer::Producer;
 use crate::queue::Message;
 use crate::queue::message::header;
 use crate::signals;
@@ -54,7 +54,7 @@ pub async fn send_and_wait(
     let mut pending = tokio::select! {
         pending = producer.request(message) => pending?,
         // The first interrupt is heard below, when there is an id to tell.
-        () = stop.now.cancelled() => return Ok(Outcome::INTERRUPTED),
+        () = stop.now.cancelled() => return left(context, None, Left::Unknown, Outcome::INTERRUPTED),
     };
     let timeout = (!wait.wait_timeout.is_zero()).then_some(wait.wait_timeout);
     let expired = async {
@@ -64,7 +64,7 @@ pub async fn send_and_wait(
         }
     };
     let outcome = tokio::select! {
-        reply = pending.reply() => return pass_on(context, &Reply::parse(&reply?.body)?),
+        reply = pending.reply() => return pass_on(context, pending.id(), &Reply::parse(&reply?.body)?),
         () = expired => {
             let seconds = wait.wait_timeout.as_secs_f64();
             context.output.note(format_args!("qctl: no reply within {seconds} seconds"));
@@ -72,37 +72,67 @@ pub async fn send_and_wait(
         }
         () = stop.drain.cancelled() => Outcome::INTERRUPTED,
     };
-    tokio::select! {
-        () = give_up(context, &pending) => {}
+    let state = tokio::select! {
+        withdrawn = pending.withdraw() => match withdrawn {
+            Ok(true) => Left::Withdrawn,
+            Ok(false) => Left::InProgress,
+            Err(error) => {
+                context.output.error(&error.at("the message could not be withdrawn"));
+                Left::Unknown
+            }
+        },
         // A second interrupt does not wait for a broker that may be gone.
-        () = stop.now.cancelled() => {}
-        () = tokio::time::sleep(context.global.connect_timeout) => {}
+        () = stop.now.cancelled() => Left::Unknown,
+        () = tokio::time::sleep(context.global.connect_timeout) => Left::Unknown,
+    };
+    left(context, Some(pending.id()), state, outcome)
+}
+
+/// What became of a message whose reply is waited for no longer.
+#[derive(Clone, Copy, Debug)]
+enum Left {
+    /// Nobody had begun it, and nobody will.
+    Withdrawn,
+    /// A handler has begun it.
+    InProgress,
+    /// The broker did not tell in time.
+    Unknown,
+}
+
+/// Tells how a wait without a reply ended.
+fn left(context: &Context, id: Option<&str>, state: Left, outcome: Outcome) -> Result<Outcome> {
+    let shown = id.unwrap_or("(not sent yet)");
+    let (name, text) = match state {
+        Left::Withdrawn => (
+            "withdrawn",
+            "the message was not started and has been withdrawn".to_owned(),
+        ),
+        Left::InProgress => (
+            "in-progress",
+            format!("message {shown} was started and goes on without us"),
+        ),
+        Left::Unknown => ("unknown", format!("message {shown} may still be queued or running")),
+    };
+    context.output.note(format_args!("qctl: {text}"));
+    if context.output.is_json() {
+        context.output.json(&serde_json::json!({
+            "ok": false,
+            "id": id,
+            "state": name,
+            "exit_code": outcome.0,
+        }))?;
     }
     Ok(outcome)
 }
 
-/// Takes the message back if nobody has begun it, else tells its id.
-async fn give_up(context: &Context, pending: &Pending) {
-    let id = pending.id();
-    match pending.withdraw().await {
-        Ok(true) => context
-            .output
-            .note("qctl: the message was not started and has been withdrawn"),
-        Ok(false) => context
-            .output
-            .note(format_args!("qctl: message {id} was started and goes on without us")),
-        Err(error) => context
-            .output
-            .note(format_args!("qctl: message {id} is still queued or running: {error}")),
-    }
-}
-
-fn pass_on(context: &Context, reply: &Reply) -> Result<Outcome> {
+fn pass_on(context: &Context, id: &str, reply: &Reply) -> Result<Outcome> {
     if context.output.is_json() {
         let (stdout_encoding, stdout) = crate::output::encoded(&reply.stdout);
         let (stderr_encoding, stderr) = crate::output::encoded(&reply.stderr);
         context.output.json(&serde_json::json!({
             "ok": reply.ok(),
+            "id": id,
+            "state": "settled",
             "status": reply.status,
             "exit_code": reply.exit_code,
             "signal": reply.signal,

@@ -98,6 +98,8 @@ fn bad_values_are_refused_before_anything_happens() {
         ("consumer -l 5apples demo", "megabytes"),
         ("consumer -t soon demo", "is not a duration"),
         ("consumer --concurrency 0 demo", "0"),
+        ("consumer --concurrency 5000 demo", "1..=1000"),
+        ("consumer --prefetch 70000 demo", "1..=65535"),
         ("consumer --limit-exit-code 300 demo", "300"),
         ("queuemessage -m 0 demo body", "0"),
         ("queuemessage --priority 256 demo body", "256"),

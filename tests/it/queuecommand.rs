@@ -21,27 +21,57 @@ fn a_dry_run_shows_body_and_routing_key() {
     Test::new()
         .args(["queuecommand", "--dry-run", "demo", "echoback", "hello"])
         .stdout_contains("\"command\":\"echoback\"")
-        .stdout_contains("\nrouting key: echoback\n")
+        .stdout_contains("\nrouting key: demo (to an exchange it would be echoback)\nqueue: demo\n")
         .check();
+    Test::new()
+        .config(CONFIG)
+        .args(["queuecommand", "--dry-run", "mail", "app:send"])
+        .stdout_contains("\nrouting key: app.send\nexchange: mail\n")
+        .check();
+}
+
+/// Straight to a queue the key is the queue's name, whatever a flag says: what is told is what is sent.
+#[test]
+fn a_routing_key_that_would_have_no_effect_is_refused() {
+    let place = Place::with_config(CONFIG);
+    for command in [&["queuecommand"][..], &["queuemessage", "--kind", "command"]] {
+        place
+            .run(command.iter().chain(&["-r", "app.other", "plain", "app:send"]))
+            .code(2)
+            .stderr_contains("producer plain sends straight to queue plain")
+            .stderr_contains("leave out -r")
+            .check();
+    }
+    let document = place.json(["queuecommand", "plain", "app:send"]);
+    assert_eq!(
+        (&document["exchange"], &document["routing_key"]),
+        (&"".into(), &"plain".into())
+    );
+    // What is true anyway may be said.
+    place
+        .run(["queuecommand", "-r", "plain", "plain", "app:send"])
+        .any_stdout()
+        .check();
+    assert_eq!(place.json(["managequeue", "info", "plain"])["ready"], 2);
 }
 
 /// The golden bytes of the format: what the old producers wrote.
 #[test]
 fn bodies_are_byte_for_byte_those_of_the_predecessor() {
-    let place = Place::new();
+    let place = Place::with_config(CONFIG);
     for (words, body, key) in [
         (
-            &["-o", "env=prod", "-o", "v", "demo", "cache:clear", "a b", "é"][..],
+            &["-o", "env=prod", "-o", "v", "mail", "cache:clear", "a b", "é"][..],
             r#"{"command":"cache:clear","arguments":["a b","\u00e9"],"options":{"env":"prod","v":null}}"#,
             "cache.clear",
         ),
         (
-            &["demo", "a:b"],
+            &["mail", "a:b"],
             r#"{"command":"a:b","arguments":[],"options":[]}"#,
             "a.b",
         ),
         (
-            &["demo", "a:b", "--name=v", "-n=w", "--flag", "x", "--", "--y"],
+            &["mail", "a:b", "--name=v", "-n=w", "--flag", "x", "--", "--y"],
             r#"{"command":"a:b","arguments":["x","--y"],"options":{"name":"v","n":"w","flag":null}}"#,
             "a.b",
         ),
@@ -111,6 +141,88 @@ fn everything_behind_the_command_is_its_own() {
             "--dry-run",
         ])
         .any_stdout()
+        .check();
+}
+
+/// Whatever the parser itself would take for a flag of qctl in front of the command, aliases and glued values included.
+#[test]
+fn every_spelling_of_a_misplaced_flag_is_told() {
+    let place = Place::new();
+    for (word, shown) in [
+        ("-ttl=60", "-ttl"),
+        ("-t60", "-t60"),
+        ("--driver=x", "--driver"),
+        ("--route=x", "--route"),
+        ("--debug", "--debug"),
+        ("-d", "-d"),
+        ("-qv", "-qv"),
+        ("--help", "--help"),
+        ("--output=json", "--output"),
+    ] {
+        for command in [
+            &["queuecommand", "--novalidate"][..],
+            &["queuemessage", "--kind", "command"],
+        ] {
+            place
+                .run(command.iter().chain(&["--dry-run", "demo", "app:x", word]))
+                .stdout_contains("{\"command\":\"app:x\"")
+                .stderr_contains(&format!("{shown} stands behind the command"))
+                .check();
+        }
+    }
+    place
+        .run([
+            "queuecommand",
+            "--novalidate",
+            "--dry-run",
+            "demo",
+            "app:x",
+            "--env=prod",
+            "-n",
+            "-5",
+            "-",
+        ])
+        .any_stdout()
+        .check();
+}
+
+/// An option given with -o is the one that the same word makes behind the command.
+#[test]
+fn dashes_behind_o_are_those_of_the_option() {
+    let place = Place::new();
+    let body = |words: &[&str]| {
+        let front = ["queuecommand", "--novalidate", "--dry-run"];
+        place.json(front.iter().chain(words))["body"].clone()
+    };
+    let behind = body(&["demo", "a:b", "--dd=1", "-d=2", "--force", "-vvv"]);
+    let with_o = [
+        "-o",
+        "--dd=1",
+        "-o",
+        "-d=2",
+        "-o=--force",
+        "--option",
+        "-vvv",
+        "demo",
+        "a:b",
+    ];
+    // -vvv alone is qctl's own, so it is asked about (below); -d=2 has a value of its own.
+    assert_eq!(
+        body(&[&with_o[..5], &with_o[7..]].concat()),
+        body(&["demo", "a:b", "--dd=1", "-d=2", "--force"])
+    );
+    assert!(behind.as_str().unwrap().contains(r#""-vvv":null"#));
+    for own in ["--dry-run", "--wait", "-vvv", "-t"] {
+        place
+            .run(["queuecommand", "--novalidate", "-o", own, "demo", "a:b"])
+            .code(2)
+            .stderr_contains(&format!("-o is followed by {own}, an option of qctl"))
+            .check();
+    }
+    place
+        .run(["queuecommand", "--novalidate", "-o", "--=x", "demo", "a:b"])
+        .code(2)
+        .stderr_contains("NAME=VALUE")
         .check();
 }
 
@@ -211,6 +323,76 @@ fn a_command_that_is_not_allowed_is_refused_before_sending() {
         .any_stdout()
         .check();
     assert_eq!(place.json(["managequeue", "info", "plain"])["ready"], 2);
+}
+
+/// What every consumer with this configuration would reject is refused before it is sent, in the consumer's own words.
+#[test]
+fn what_a_consumer_would_reject_is_refused_before_sending() {
+    let place = Place::with_config(
+        "connections: { here: 'sqlite://./queue.db' }\nproducers: { p: { queue: q } }\nconsumers: {}\ncommands:\n\
+         \x20 strict: { run: [echo], allow: [strict] }\n\
+         \x20 lax: { run: [echo], allow: [lax], dash_arguments: separator }\n",
+    );
+    for (words, part) in [
+        (&["strict", "--", "-file.csv"][..], "dash_arguments"),
+        (&["echoback", "x", "--file=/etc/passwd"], "working directory"),
+        (&["echoback", "x", "--force"], "option `f` or `file` only"),
+    ] {
+        let error = place
+            .run(["queuecommand", "p"].iter().chain(words))
+            .code(77)
+            .stderr_contains(part)
+            .stderr_contains("--novalidate")
+            .check()
+            .stderr;
+        assert_eq!(error.lines().count(), 1, "{error}");
+        place
+            .run(["queuecommand", "--dry-run", "p"].iter().chain(words))
+            .code(77)
+            .any_stderr()
+            .check();
+        place
+            .run(["queuecommand", "--dry-run", "--novalidate", "p"].iter().chain(words))
+            .any_stdout()
+            .check();
+    }
+    place
+        .run(["queuecommand", "p", "lax", "--", "-file.csv"])
+        .any_stdout()
+        .check();
+    assert_eq!(place.json(["managequeue", "info", "q"])["ready"], 1);
+}
+
+/// The commands that `--help` shows are taken as they stand there.
+#[test]
+fn the_examples_of_the_help_work() {
+    let place = Place::with_config(
+        "connections: { here: 'sqlite://./queue.db' }\nproducers: { demo: {}, mail: {}, import: {} }\nconsumers: {}\n\
+         commands: { app: { run: [echo], allow: ['app:*'] } }\n",
+    );
+    let help = place.run(["queuecommand", "--help"]).any_stdout().check().stdout;
+    let examples: Vec<&str> = help
+        .lines()
+        .filter_map(|line| line.strip_prefix("  qctl queuecommand "))
+        .collect();
+    assert!(examples.len() >= 3, "{help}");
+    for example in examples {
+        let words = example.split(' ').map(|word| word.trim_matches('\''));
+        place
+            .run(["queuecommand", "--dry-run"])
+            .args(words)
+            .any_stdout()
+            .check();
+    }
+}
+
+#[test]
+fn a_command_that_is_mistyped_gets_a_suggestion() {
+    Test::new()
+        .args(["queuecommand", "demo", "echobak", "x"])
+        .code(77)
+        .stderr_contains("did you mean 'echoback'?")
+        .check();
 }
 
 #[test]

@@ -53,12 +53,19 @@ fn copies_and_batches_are_counted() {
         .stdout("2500 message(s) queued\n")
         .check();
     assert_eq!(ready(&place, "demo"), 2503);
+    for batch in [&[][..], &["-b"]] {
+        let report = place.json(["queuemessage", "-m", "2", "demo", "x"].iter().chain(batch));
+        let ids = report["ids"].as_array().unwrap();
+        assert_eq!((ids.len(), &report["ids_truncated"]), (2, &false.into()));
+        // They are the messages' own.
+        let last = place.json(["managequeue", "peek", "--id", ids[1].as_str().unwrap(), "demo"]);
+        assert_eq!(last[0]["id"], ids[1]);
+    }
+    let report = place.json(["queuemessage", "-b", "-m", "2500", "demo", "x"]);
+    assert_eq!(report["ids"].as_array().unwrap().len(), 1000);
     assert_eq!(
-        place.json(["queuemessage", "-m", "2", "demo", "x"])["ids"]
-            .as_array()
-            .unwrap()
-            .len(),
-        2
+        (&report["queued"], &report["ids_truncated"]),
+        (&2500.into(), &true.into())
     );
 }
 
@@ -148,7 +155,13 @@ fn sending_resumes_at_the_line_named() {
         .run(["queuemessage", "--lines", "--from-line", "9", "demo"])
         .stdin("a\n")
         .code(65)
-        .stderr_contains("only 1 lines")
+        .stderr("qctl: --from-line 9 is beyond the end of the input, which has 1 line; nothing was queued, name one of its lines\n")
+        .check();
+    // All of it was taken already: nothing is left to do.
+    place
+        .run(["queuemessage", "--lines", "--from-line", "2", "demo"])
+        .stdin("a")
+        .stdout("0 message(s) queued\n")
         .check();
 }
 
@@ -258,6 +271,117 @@ fn bodies_are_built_by_kind() {
         .code(2)
         .stderr_contains("CURLOPT_NUMBER")
         .check();
+}
+
+/// As behind `queuecommand PRODUCER COMMAND`.
+#[test]
+fn all_behind_a_command_word_belongs_to_it() {
+    let place = Place::with_config(CONFIG);
+    for words in [
+        &["calls", "a:b", "--name=v", "-n=w", "--flag", "x", "--", "--y"][..],
+        &["calls", "--", "a:b", "--name=v", "-n=w", "--flag", "x", "--", "--y"],
+    ] {
+        let document = place.json(["queuemessage", "--dry-run", "--kind", "command"].iter().chain(words));
+        assert_eq!(
+            document["body"],
+            r#"{"command":"a:b","arguments":["x","--y"],"options":{"name":"v","n":"w","flag":null}}"#
+        );
+    }
+    // Other bodies keep qctl's flags wherever they stand.
+    place.json(["queuemessage", "calls", "body", "--dry-run"]);
+    place.json([
+        "queuemessage",
+        "--kind",
+        "service",
+        "calls",
+        "logger",
+        "log",
+        "--dry-run",
+    ]);
+}
+
+/// Headers of qctl's own, names no broker carries, the queues that replies come to: refused before there is any effect.
+#[test]
+fn what_is_not_a_senders_to_set_is_refused() {
+    let place = Place::new();
+    let long = "q".repeat(300);
+    let nearly = "q".repeat(252);
+    for (args, code, part) in [
+        (&["--header", "x-qctl-attempt=4", "q", "x"][..], 2, "qctl's own facts"),
+        (&["--header", "X-Qctl-Reason=no", "q", "x"], 2, "qctl's own facts"),
+        (&["--header", "=v", "q", "x"], 2, "NAME=VALUE"),
+        (&["--header", " =v", "q", "x"], 2, "not a header's name"),
+        (&["--header", "a=1", "--header", "a=2", "q", "x"], 2, "given twice"),
+        (&["--message-id", "", "q", "x"], 2, "an id is not empty"),
+        (&["qctl.reply.x.1", "x"], 77, "qctl.reply.x.1"),
+        (
+            &[&long, "x"],
+            65,
+            "name of the queue 'qqqqqqqqqqqqqqqqqqqqqqqq…qqqqqqqqqqqqqqqqqqqqqqqq' has 300 bytes",
+        ),
+        (&[&nearly, "x"], 65, ".dead' has 257 bytes"),
+        (&["a\nb", "x"], 65, "control character"),
+    ] {
+        place
+            .run(["queuemessage", "-q"].iter().chain(args))
+            .code(code)
+            .stderr_contains(part)
+            .check();
+    }
+    for (name, code) in [(long.as_str(), 65), ("qctl.reply.x.1", 77)] {
+        place
+            .run(["consumer", "-q", "--until-empty", name])
+            .code(code)
+            .any_stderr()
+            .check();
+    }
+    assert_eq!(place.json(["managequeue", "list"]), serde_json::json!([]));
+    let configured = Place::with_config(
+        "connections: { here: 'sqlite://./queue.db' }\nproducers: { p: { queue: qctl.reply.x.1 } }\nconsumers: {}\n",
+    );
+    configured
+        .run(["queuemessage", "p", "x"])
+        .code(77)
+        .stderr_contains("the reply to one request")
+        .check();
+    assert_eq!(configured.json(["managequeue", "list"]), serde_json::json!([]));
+}
+
+#[test]
+fn a_routing_key_that_is_too_long_is_refused_in_a_dry_run_too() {
+    let url = format!("http://h/{}", "x".repeat(300));
+    for dry_run in [&[][..], &["--dry-run"]] {
+        Test::new()
+            .config(CONFIG)
+            .args(["queuemessage", "--kind", "http"])
+            .args(dry_run)
+            .args(["calls", &url])
+            .code(65)
+            .stderr_contains("the routing key has 309 bytes")
+            .check();
+    }
+}
+
+#[test]
+fn interrupted_copies_are_still_one_document() {
+    let place = Place::with_config(CONFIG);
+    let child = place
+        .command()
+        .args(["--output", "json", "queuemessage", "-m", "100000000", "demo", "x"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("some copies", || ready(&place, "demo") > 2);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&report["complete"], &report["queued"]),
+        (&false.into(), &ready(&place, "demo").into())
+    );
 }
 
 #[test]

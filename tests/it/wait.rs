@@ -75,6 +75,28 @@ fn a_time_out_withdraws_what_was_not_started() {
         .stderr_contains("withdrawn")
         .check();
     assert_eq!(place.json(["managequeue", "info", "demo"])["ready"], 0);
+    let finished = place
+        .run([
+            "queuecommand",
+            "--output",
+            "json",
+            "--wait",
+            "--wait-timeout",
+            "0.2",
+            "demo",
+            "app:x",
+        ])
+        .code(124)
+        .any_stdout()
+        .any_stderr()
+        .check();
+    let document: serde_json::Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!(
+        (&document["state"], &document["exit_code"]),
+        (&"withdrawn".into(), &124.into())
+    );
+    assert_eq!(document["ok"], false);
+    assert!(!document["id"].as_str().unwrap().is_empty());
 }
 
 #[test]
@@ -83,9 +105,18 @@ fn a_time_out_names_what_has_started() {
     let _consumer = place.start(["consumer", "demo"]);
     let mut child = place
         .command()
-        .args(["queuecommand", "--wait", "--wait-timeout", "60", "demo", "app:x"])
+        .args([
+            "queuecommand",
+            "--output",
+            "json",
+            "--wait",
+            "--wait-timeout",
+            "60",
+            "demo",
+            "app:x",
+        ])
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -96,6 +127,12 @@ fn a_time_out_names_what_has_started() {
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(status.code(), Some(130), "{error}");
     assert!(error.contains("was started"), "{error}");
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&document["state"], &document["exit_code"]),
+        (&"in-progress".into(), &130.into())
+    );
+    assert!(error.contains(document["id"].as_str().unwrap()), "{error}");
 }
 
 #[test]
@@ -148,4 +185,6 @@ fn json_has_all_of_the_reply() {
         (document["exit_code"].as_i64(), document["stdout"].as_str()),
         (Some(4), Some("out\n"))
     );
+    assert_eq!(document["state"], "settled");
+    assert!(!document["id"].as_str().unwrap().is_empty());
 }

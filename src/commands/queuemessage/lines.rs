@@ -47,7 +47,7 @@ pub(super) fn send(
     let first = args.from_line.unwrap_or(1);
     let output = &place.context.output;
     let ended = place.context.block_on(async {
-        let producer = place.open_producer(entry, args.send.connection.as_deref()).await?;
+        let producer = place.open_producer(entry, args.send.connection.given()).await?;
         let stop = signals::watch(|| {})?;
         let (sender, receiver) = channel(AHEAD);
         let splitter = Splitter {
@@ -80,7 +80,11 @@ pub(super) fn send(
             if output.is_json() {
                 output.json(&report)?;
             }
-            Err(ended_early(ended.taken, ended.next_line, ended.beyond, &error))
+            Err(if ended.begun {
+                ended_early(ended.taken, ended.next_line, ended.beyond, &error)
+            } else {
+                error
+            })
         }
     }
 }
@@ -94,6 +98,8 @@ struct Window {
     next_line: u64,
     /// Reading ended here for this reason.
     error: Option<Error>,
+    /// The line to begin with was reached.
+    begun: bool,
 }
 
 /// How sending ended.
@@ -104,6 +110,8 @@ struct Ended {
     /// Messages behind `next_line` that were taken all the same.
     beyond: u64,
     error: Option<Error>,
+    /// The line to begin with was reached, so that there is one to resume from.
+    begun: bool,
 }
 
 async fn forward(
@@ -119,6 +127,7 @@ async fn forward(
         next_line: first,
         beyond: 0,
         error: None,
+        begun: true,
     };
     loop {
         let window = tokio::select! {
@@ -137,6 +146,7 @@ async fn forward(
             window.next_line = more.next_line;
             window.error = more.error;
         }
+        ended.begun = window.begun;
         let count = window.messages.len();
         if count > 0 {
             let sent = tokio::select! {
@@ -205,7 +215,10 @@ struct Splitter<R> {
 impl<R: Read> Splitter<R> {
     fn run(mut self, first: u64, windows: &Sender<Window>) {
         if let Err(error) = self.skip_to(first) {
-            let _ = windows.blocking_send(self.window(Vec::new(), Vec::new(), Some(error)));
+            let _ = windows.blocking_send(Window {
+                begun: false,
+                ..self.window(Vec::new(), Vec::new(), Some(error))
+            });
             return;
         }
         let (mut messages, mut lines, mut bytes) = (Vec::with_capacity(WINDOW), Vec::with_capacity(WINDOW), 0);
@@ -249,6 +262,7 @@ impl<R: Read> Splitter<R> {
             lines,
             next_line: self.next_line,
             error,
+            begun: true,
         }
     }
 
@@ -275,22 +289,30 @@ impl<R: Read> Splitter<R> {
         Ok(Some(line))
     }
 
-    /// Passes over the lines before `first`, however long they are.
+    /// Passes over the lines before `first`, however long they are. The line behind the last is the end, where nothing is left
+    /// to do; any further one is not there.
     fn skip_to(&mut self, first: u64) -> Result<()> {
+        let mut within_line = false;
         while self.next_line < first {
             let available = self.input.fill_buf().map_err(unreadable)?;
             if available.is_empty() {
+                // The last line needs no line feed.
+                self.next_line += u64::from(mem::take(&mut within_line));
+                if self.next_line == first {
+                    return Ok(());
+                }
+                let lines = self.next_line - 1;
                 return Err(Error::bad_input(format!(
-                    "the input has only {} lines, but --from-line is {first}",
-                    self.next_line - 1
+                    "--from-line {first} is beyond the end of the input, which has {lines} line{}; nothing was queued, name one \
+                     of its lines",
+                    if lines == 1 { "" } else { "s" }
                 )));
             }
             let end = available.iter().position(|byte| *byte == b'\n');
             let used = end.map_or(available.len(), |end| end + 1);
             self.input.consume(used);
-            if end.is_some() {
-                self.next_line += 1;
-            }
+            within_line = end.is_none();
+            self.next_line += u64::from(!within_line);
         }
         Ok(())
     }
@@ -355,9 +377,12 @@ mod tests {
         assert_eq!((found, next_line, error), (vec![(3, "c".to_owned())], 4, None));
         let (found, _, error) = split("a\nb\n", 9, 100, false);
         assert!(found.is_empty());
-        assert!(error.is_some_and(|error| error.contains("only 2 lines")));
-        let (found, _, error) = split("a\nb\n", 3, 100, false);
-        assert!(found.is_empty() && error.is_none(), "all was done already");
+        assert!(error.is_some_and(|error| error.contains("has 2 lines")));
+        for input in ["a\nb\n", "a\nb"] {
+            let (found, next_line, error) = split(input, 3, 100, false);
+            assert!(found.is_empty() && error.is_none(), "all was done already");
+            assert_eq!(next_line, 3);
+        }
     }
 
     #[test]
