@@ -16,7 +16,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::Outcome;
 use crate::cli::values::Threshold;
-use crate::cli::{names, values};
+use crate::cli::{ConnectionArgs, names, values};
 use crate::context::Context;
 use crate::error::Result;
 
@@ -26,6 +26,9 @@ use crate::error::Result;
     subcommand_required = true,
     arg_required_else_help = true,
     disable_help_subcommand = true,
+    mut_arg("connection", |connection| connection.global(true).help(
+        "Connection to use, or a driver's name where one connection has it (default: the entry's, else the default one)"
+    )),
     after_help = "NAME is a consumer, else a producer, else a queue of the broker; which one it is, is told.
 
 Examples:
@@ -36,16 +39,8 @@ Examples:
   qctl managequeue check --max-ready 100:1000 --max-dead 0 mail"
 )]
 pub struct ManageQueueArgs {
-    /// Connection to use, or a driver's name where one connection has it (default: the entry's, else the default one)
-    #[arg(
-        short = 'i',
-        long,
-        alias = "driver",
-        global = true,
-        value_name = "NAME",
-        add = ArgValueCandidates::new(names::connections)
-    )]
-    connection: Option<String>,
+    #[command(flatten)]
+    connection: ConnectionArgs,
     #[command(subcommand)]
     action: Action,
 }
@@ -223,7 +218,7 @@ struct CheckArgs {
 pub fn run(args: &ManageQueueArgs, context: &Context) -> Result<Outcome> {
     context.log(LevelFilter::WARN)?;
     let place = context.load()?;
-    let given = args.connection.as_deref();
+    let given = args.connection.given();
     match &args.action {
         Action::ListConfigured => listing::configured(&place),
         Action::List { pattern } => context.block_on(listing::available(&place, given, pattern.as_deref())),

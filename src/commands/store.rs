@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use clap_complete::ArgValueCandidates;
 use tracing::level_filters::LevelFilter;
 
 use super::Outcome;
-use crate::cli::names;
+use crate::cli::ConnectionArgs;
 use crate::context::Context;
 use crate::error::{ErrorKind, Result};
 use crate::queue::{Maintenance, MaintenanceReport};
@@ -18,21 +17,16 @@ use crate::queue::{Maintenance, MaintenanceReport};
     subcommand_required = true,
     arg_required_else_help = true,
     disable_help_subcommand = true,
+    mut_arg("connection", |connection| connection.global(true).help(
+        "Connection whose store is meant (default: the default connection)"
+    )),
     after_help = "Examples:
   qctl store check
   qctl store backup /var/backups/queue.db"
 )]
 pub struct StoreArgs {
-    /// Connection whose store is meant (default: the default connection)
-    #[arg(
-        short = 'i',
-        long,
-        alias = "driver",
-        global = true,
-        value_name = "NAME",
-        add = ArgValueCandidates::new(names::connections)
-    )]
-    connection: Option<String>,
+    #[command(flatten)]
+    connection: ConnectionArgs,
     #[command(subcommand)]
     action: Action,
 }
@@ -55,7 +49,7 @@ enum Action {
 pub fn run(args: &StoreArgs, context: &Context) -> Result<Outcome> {
     context.log(LevelFilter::WARN)?;
     let place = context.load()?;
-    let entry = place.connection_or(args.connection.as_deref(), "")?;
+    let entry = place.connection_or(args.connection.given(), "")?;
     let what = match &args.action {
         Action::Check => Maintenance::Check,
         Action::Backup { file } => Maintenance::Backup(file.clone()),
