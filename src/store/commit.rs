@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -66,8 +66,13 @@ pub(crate) struct Committer {
     writer: Mutex<Writer>,
     unflushed: Mutex<Unflushed>,
     flush: Condvar,
+    /// So many groups of one there were since the last larger one.
+    alone: AtomicU32,
     settings: Settings,
 }
+
+/// A caller who was alone so many times looks around again.
+const ALONE_AT_MOST: u32 = 16;
 
 /// How a store commits.
 pub(crate) struct Settings {
@@ -95,6 +100,7 @@ impl Committer {
             writer: Mutex::new(writer),
             unflushed: Mutex::default(),
             flush: Condvar::new(),
+            alone: AtomicU32::new(0),
             settings,
         })
     }
@@ -115,7 +121,7 @@ impl Committer {
             }),
             state: Some(Arc::clone(&state)),
         })?;
-        if self.settings.inline {
+        if self.settings.inline && self.alone.load(Ordering::Relaxed).is_multiple_of(ALONE_AT_MOST) {
             // Let every caller that is ready now queue its operation too, so that one flush serves all of them.
             tokio::task::yield_now().await;
             if let Ok(result) = answer.try_recv() {
@@ -240,6 +246,11 @@ impl Committer {
         if entries.is_empty() {
             turnstile.leave();
             return;
+        }
+        if entries.len() > 1 {
+            self.alone.store(0, Ordering::Relaxed);
+        } else {
+            self.alone.fetch_add(1, Ordering::Relaxed);
         }
         let mut writer = lock(&self.writer);
         let Committed { mut done, failed } = writer.commit(entries.into_iter().map(|entry| entry.work).collect());

@@ -47,8 +47,13 @@ impl Owner {
                     "INSERT INTO owner(token, queue, pid, host, label, since) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                     (row_token, queue, std::process::id(), host, label, tx.now),
                 )?;
+                let id = tx.connection.last_insert_rowid();
                 tx.execute("UPDATE meta SET value = ?1 WHERE key = 'last'", [tx.now])?;
-                Ok(tx.connection.last_insert_rowid())
+                if queue.is_some() {
+                    // Whoever publishes from now on has to ring.
+                    tx.changed()?;
+                }
+                Ok(id)
             })
             .await?;
         Ok(Self {

@@ -260,7 +260,9 @@ pub(crate) fn insert(tx: &mut Tx<'_>, exchange: &str, message: &Message, targets
                 if shared { None } else { Some(message.body.as_slice()) },
             ],
         )?;
-        tx.rung.insert(queue.id);
+        if queue.consumed {
+            tx.rung.insert(queue.id);
+        }
     }
     Ok(())
 }

@@ -20,9 +20,12 @@ pub(crate) struct QueueRow {
     pub(crate) max_bytes: Option<u64>,
     pub(crate) dead_letter: Option<String>,
     pub(crate) paused: bool,
+    /// Somebody takes from it, or has died while doing so: its bell is to be rung.
+    pub(crate) consumed: bool,
 }
 
-const QUEUE_COLUMNS: &str = "id, name, max_priority, ttl, max_length, max_bytes, dead_letter, paused";
+const QUEUE_COLUMNS: &str = "id, name, max_priority, ttl, max_length, max_bytes, dead_letter, paused, \
+     EXISTS (SELECT 1 FROM owner WHERE owner.queue = queue.id)";
 
 impl QueueRow {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -35,6 +38,7 @@ impl QueueRow {
             max_bytes: row.get::<_, Option<i64>>(5)?.map(|value| value as u64),
             dead_letter: row.get(6)?,
             paused: row.get(7)?,
+            consumed: row.get(8)?,
         })
     }
 }
@@ -357,7 +361,7 @@ impl Tx<'_> {
         if added > 0 { self.changed() } else { Ok(()) }
     }
 
-    /// Tells every process that the topology is another one now.
+    /// Tells every process that the topology is another one now, which the first consumer of a queue is too.
     pub(crate) fn changed(&mut self) -> Result<()> {
         self.execute("UPDATE meta SET value = value + 1 WHERE key = 'topology'", [])?;
         self.topology.forget();
