@@ -2,6 +2,7 @@
 
 pub mod compat;
 pub mod names;
+pub mod typed;
 pub mod values;
 
 use std::ffi::OsString;

@@ -87,7 +87,8 @@ fn own_positionals(name: &str) -> usize {
     if name == "queuecommand" { 2 } else { usize::MAX }
 }
 
-fn takes_value(argument: &str) -> bool {
+/// Whether this flag, global or of `queuecommand` and `queuemessage`, takes the next argument as its value.
+pub fn takes_value(argument: &str) -> bool {
     QUEUE_WITH_VALUE.contains(&argument) || GLOBAL_WITH_VALUE.contains(&argument)
 }
 
