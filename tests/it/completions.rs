@@ -177,7 +177,9 @@ fn an_empty_word_offers_every_verb_by_its_own_name_and_no_flags() {
 #[test]
 fn a_broken_configuration_completes_quietly() {
     let place = Place::with_config("producers: [");
-    assert!(complete(&place, "qctl queuecommand ", &["qctl", "queuecommand", ""]).is_empty());
+    let found = complete(&place, "qctl queuecommand ", &["qctl", "queuecommand", ""]);
+    assert!(found.iter().all(|reply| reply.starts_with('-')), "{found:?}");
+    assert!(complete(&place, "qctl queuecommand m", &["qctl", "queuecommand", "m"]).is_empty());
 }
 
 /// The other shells hand over their words, some with the quotes still on.
