@@ -22,7 +22,6 @@ use crate::queue::{ConsumeOptions, DriverSpec, Message, Publication, Settlement}
 #[command(
     subcommand_required = true,
     arg_required_else_help = true,
-    disable_help_subcommand = true,
     after_help = "Examples:
   qctl managedriver list
   qctl managedriver check rabbit"
@@ -95,7 +94,8 @@ fn list(context: &Context, wanted: Option<&str>) -> Result<Outcome> {
         );
         let names = capabilities.first().into_iter().flat_map(Map::keys);
         let rows = names.map(|name| {
-            std::iter::once(name.replace('_', " "))
+            let told = name.trim_end_matches("_bytes").trim_end_matches("_seconds");
+            std::iter::once(told.replace('_', " "))
                 .chain(capabilities.iter().map(|capabilities| shown(name, &capabilities[name])))
                 .collect::<Vec<String>>()
         });
@@ -115,7 +115,7 @@ fn shown(name: &str, value: &Value) -> String {
     match value {
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) | Value::Null => "-".to_owned(),
-        Value::Number(number) if name == "max_body" => number
+        Value::Number(number) if name.ends_with("_bytes") => number
             .as_u64()
             .map_or_else(|| number.to_string(), crate::output::human_bytes),
         Value::Number(number) => number

@@ -17,7 +17,6 @@ use crate::queue::{Maintenance, MaintenanceReport};
 #[command(
     subcommand_required = true,
     arg_required_else_help = true,
-    disable_help_subcommand = true,
     after_help = "Examples:
   qctl store check
   qctl store backup /var/backups/queue.db"

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::message::HeaderValue;
 
 /// How an exchange chooses queues for a routing key.
@@ -103,7 +105,7 @@ pub struct Exchange {
 }
 
 /// A queue's place behind an exchange.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Binding {
     /// The exchange's name.
     pub exchange: String,

@@ -1,6 +1,9 @@
 //! What operators see of queues: figures, consumers and messages. Nothing here changes anything.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{OptionalExtension, Row};
+use serde_json::Value;
 
 use super::Store;
 use super::claim::read_body;
@@ -9,7 +12,8 @@ use super::publish::{decode_headers, waiting};
 use super::topology::QueueRow;
 use super::writer::Tx;
 use crate::error::Result;
-use crate::queue::{ConsumerInfo, Message, Peek, PeekState, Peeked, QueueInfo};
+use crate::queue::message::header;
+use crate::queue::{Binding, ConsumerInfo, HeaderValue, Message, Peek, PeekState, Peeked, QueueInfo};
 
 /// Fewer free bytes than this on the store's disk are worth a warning.
 const LOW_DISK: u64 = 64 << 20;
@@ -88,19 +92,12 @@ fn figures(tx: &mut Tx<'_>, queue: &QueueRow) -> Result<QueueInfo> {
     let held = one("SELECT count(*) FROM message INDEXED BY message_held WHERE queue = ?1 AND state >= 2")?.unwrap_or(0)
         as u64;
     let next_due = one("SELECT min(due) FROM message WHERE queue = ?1 AND state = 1")?;
-    let mut properties = Vec::new();
-    let mut property = |name: &str, value: Option<String>| {
-        if let Some(value) = value {
-            properties.push((name.to_owned(), value));
-        }
-    };
-    property("max_priority", queue.max_priority.map(|value| value.to_string()));
-    property("ttl", queue.ttl.map(|value| format!("{value} ms")));
-    property("max_length", queue.max_length.map(|value| value.to_string()));
-    property("max_bytes", queue.max_bytes.map(|value| value.to_string()));
-    for (exchange, key) in bindings(tx, queue.id)? {
-        property("binding", Some(format!("{exchange} {key}")));
-    }
+    let properties = [
+        ("max_priority", queue.max_priority.map(Value::from)),
+        ("ttl_seconds", queue.ttl.map(|ttl| Value::from(ttl as f64 / 1000.0))),
+        ("max_length", queue.max_length.map(Value::from)),
+        ("max_bytes", queue.max_bytes.map(Value::from)),
+    ];
     Ok(QueueInfo {
         name: queue.name.clone(),
         ready: all - delayed,
@@ -112,16 +109,20 @@ fn figures(tx: &mut Tx<'_>, queue: &QueueRow) -> Result<QueueInfo> {
         next_due: next_due.map(|due| tx.clock.to_wall(due)),
         paused,
         dead_letter: queue.dead_letter.clone(),
-        properties,
-        counters: vec![
+        properties: properties
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+            .collect(),
+        bindings: bindings(tx, queue.id)?,
+        counters: BTreeMap::from([
             ("expired".to_owned(), expired as u64),
             ("rejected".to_owned(), rejected as u64),
-        ],
+        ]),
         ..QueueInfo::default()
     })
 }
 
-fn bindings(tx: &Tx<'_>, queue: i64) -> Result<Vec<(String, String)>> {
+fn bindings(tx: &Tx<'_>, queue: i64) -> Result<Vec<Binding>> {
     tx.sql(
         tx.connection
             .prepare_cached(
@@ -130,7 +131,12 @@ fn bindings(tx: &Tx<'_>, queue: i64) -> Result<Vec<(String, String)>> {
             )
             .and_then(|mut statement| {
                 statement
-                    .query_map([queue], |row| Ok((row.get(0)?, row.get(1)?)))?
+                    .query_map([queue], |row| {
+                        Ok(Binding {
+                            exchange: row.get(0)?,
+                            routing_key: row.get(1)?,
+                        })
+                    })?
                     .collect()
             }),
     )
@@ -193,13 +199,27 @@ pub(crate) fn peek(tx: &mut Tx<'_>, name: &str, peek: &Peek) -> Result<Vec<Peeke
         let statement = format!("SELECT {PEEK_COLUMNS} FROM message WHERE queue = ?1 AND {by_id}{condition} LIMIT ?2");
         let rows: Vec<PeekedRow> = tx.sql(tx.connection.prepare_cached(&statement).and_then(|mut statement| {
             statement
-                .query_map((queue.id, (peek.limit - found.len()) as i64, &peek.id), |row| {
-                    peeked(row, *state, tx)
-                })?
+                .query_map(
+                    (
+                        queue.id,
+                        i64::try_from(peek.limit - found.len()).unwrap_or(i64::MAX),
+                        &peek.id,
+                    ),
+                    |row| peeked(row, *state, tx),
+                )?
                 .collect()
         }))?;
         for (mut peeked, headers, body_ref, owner) in rows {
             peeked.message.headers = decode_headers(headers.as_deref())?;
+            // A dead letter's last attempt is told by its header only: the row counts those that were to be tried again.
+            let told = peeked
+                .message
+                .headers
+                .get(header::ATTEMPT)
+                .and_then(HeaderValue::as_int);
+            if let Some(told) = told.and_then(|told| u32::try_from(told).ok()) {
+                peeked.attempt = peeked.attempt.max(told);
+            }
             if let Some(body_ref) = body_ref {
                 peeked.message.body = read_body(tx, body_ref)?;
             }

@@ -1,7 +1,7 @@
 //! `declare`: makes a queue, as configured or with the properties given.
 
 use super::DeclareArgs;
-use super::target::Target;
+use super::target::{Target, customary};
 use crate::cli::values;
 use crate::commands::Outcome;
 use crate::context::Workplace;
@@ -22,11 +22,11 @@ const PROPERTIES: &[&str] = &[
 
 /// Declares one queue with all that its entry needs.
 pub(super) async fn run(place: &Workplace<'_>, given: Option<&str>, args: &DeclareArgs) -> Result<Outcome> {
-    let target = Target::open(place, given, &args.name.name).await?;
+    let target = Target::open_or_new(place, given, &args.name.name).await?;
     let mut queue = target.configured.clone().unwrap_or_else(|| Queue {
         name: target.queue.clone(),
         durable: true,
-        dead_letter: Some(target.dead_queue()),
+        dead_letter: Some(customary(&target.queue)),
         ..Queue::default()
     });
     for (name, value) in &args.argument {
