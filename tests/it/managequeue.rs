@@ -676,3 +676,27 @@ fn a_queue_that_disagrees_with_the_configuration_is_looked_at_all_the_same() {
         .check();
     assert_eq!(place.json(["managequeue", "purge", "-y", "mailer"])["removed"], 1);
 }
+
+#[test]
+fn declaring_one_property_leaves_the_others_alone() {
+    let place = place();
+    for arguments in [
+        &["-a", "ttl=1h", "-a", "dead_letter=grave"][..],
+        &["-a", "max_priority=5"],
+        &[],
+    ] {
+        let args = ["managequeue", "declare", "new"].iter().chain(arguments);
+        place.run(args).stdout("declared queue new\n").any_stderr().check();
+    }
+    let found = info(&place, "new");
+    assert_eq!(
+        found["properties"],
+        serde_json::json!({ "max_priority": 5, "ttl_seconds": 3600.0 })
+    );
+    assert_eq!(found["dead_letter"], "grave");
+    place
+        .run(["managequeue", "declare", "demo", "-a", "ttl=1h"])
+        .any_stdout()
+        .stderr_contains("warning: queue demo is configured")
+        .check();
+}
