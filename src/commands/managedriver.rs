@@ -16,6 +16,7 @@ use crate::drivers::DRIVERS;
 use crate::error::{Error, Result};
 use crate::output::{human_duration, table};
 use crate::queue::{ConsumeOptions, DriverSpec, Message, Publication, Settlement};
+use crate::settings::suggestion;
 
 /// Arguments of `qctl managedriver`.
 #[derive(Args, Debug)]
@@ -66,8 +67,12 @@ fn list(context: &Context, wanted: Option<&str>) -> Result<Outcome> {
         .collect();
     if let (Some(name), true) = (wanted, drivers.is_empty()) {
         let known: Vec<&str> = DRIVERS.iter().map(|spec| spec.name).collect();
+        let hint = suggestion(name, known.iter().copied())
+            .map(|near| format!("; did you mean `{near}`?"))
+            .unwrap_or_default();
         return Err(Error::not_found(format!(
-            "no driver is called `{name}` (there are {})",
+            "no driver is called `{}`{hint} (known here: {})",
+            name.escape_debug(),
             known.join(", ")
         )));
     }
@@ -194,7 +199,13 @@ async fn check(place: &Workplace<'_>, wanted: Option<&str>) -> Result<Outcome> {
     match first_error {
         None => Ok(Outcome::DONE),
         Some(error) if failed == 1 => Err(error),
-        Some(error) => Err(error.at(format!("{failed} connections failed, the first"))),
+        Some(error) => {
+            for row in rows.iter().filter(|row| !row.ok).skip(1) {
+                let told = row.error.as_deref().unwrap_or_default();
+                place.context.output.warn(crate::output::one_line(told));
+            }
+            Err(error.at(format!("{failed} connections failed, the first")))
+        }
     }
 }
 

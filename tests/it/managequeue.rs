@@ -279,6 +279,15 @@ fn delete_refuses_while_messages_are_held() {
     send(&place, "a\n");
     let _consumer = place.start(["consumer", "demo"]);
     wait_for("the message to be held", || info(&place, "demo")["held"] == 1);
+    let id = place.json(["managequeue", "peek", "demo"])[0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    place
+        .run(["managequeue", "drop", "--yes", "--id", &id, "demo"])
+        .code(75)
+        .stderr_contains("is held by a consumer")
+        .check();
     let error = place
         .run(["managequeue", "delete", "--yes", "demo"])
         .code(75)
@@ -699,4 +708,37 @@ fn declaring_one_property_leaves_the_others_alone() {
         .any_stdout()
         .stderr_contains("warning: queue demo is configured")
         .check();
+}
+
+/// Whoever leaves a question by Ctrl-C or says no finds everything as it was, the terminal too.
+#[test]
+fn questions_are_asked_on_a_terminal() {
+    let place = place();
+    send(&place, "a\nb\n");
+    for (typed, left) in [("n\\n", 2), ("\\n", 2), ("\\003", 2), ("y\\n", 0)] {
+        // script(1) gives the program a terminal; what is typed waits for the question.
+        let ask = format!(
+            "{{ until grep -q 'y/N' talk; do sleep 0.01; done; printf '{typed}'; until [ -e over ]; do sleep 0.01; done; }} \
+             | script -q -f -c '{} managequeue purge demo; touch over' talk > /dev/null; rm -f over",
+            env!("CARGO_BIN_EXE_qctl")
+        );
+        place.write("talk", "");
+        let ours = place.command();
+        let mut command = std::process::Command::new("sh");
+        command.current_dir(ours.get_current_dir().unwrap());
+        command
+            .env_clear()
+            .envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let status = command
+            .env("TERM", "xterm")
+            .env("SHELL", "/bin/sh")
+            .args(["-c", &ask])
+            .status()
+            .unwrap();
+        assert!(status.success(), "{typed}");
+        let talk = place.read("talk");
+        assert!(talk.contains("(2 now)"), "{talk}");
+        assert!(!talk.contains("\u{1b}[?25l"), "the cursor was hidden: {talk:?}");
+        assert_eq!(info(&place, "demo")["ready"], left, "{typed}: {talk}");
+    }
 }

@@ -7,7 +7,8 @@ use super::{DeleteArgs, MessageArgs, Name, PurgeArgs, RedriveArgs};
 use crate::commands::{Outcome, confirm};
 use crate::context::Workplace;
 use crate::error::{Error, ErrorKind, Result};
-use crate::queue::{Purge, Redrive, Selection};
+use crate::output::one_line;
+use crate::queue::{Peek, PeekState, Purge, Redrive, Selection};
 
 /// `pause` and `resume`.
 pub(super) async fn set_paused(
@@ -111,14 +112,27 @@ pub(super) async fn drop_message(place: &Workplace<'_>, given: Option<&str>, arg
             return Ok(refused(place));
         }
         if !target.connection.drop_message(queue, id).await? {
-            return Err(no_such_message(
-                id,
-                queue,
-                ", or it is held; `qctl managequeue peek` shows what there is",
-            ));
+            return Err(not_dropped(&target, id).await);
         }
     }
     say_one(place, args, &target, "dropped", "drop")
+}
+
+/// Why a message could not be dropped.
+async fn not_dropped(target: &Target, id: &str) -> Error {
+    let held = Peek {
+        state: Some(PeekState::Held),
+        id: Some(id.to_owned()),
+        limit: 1,
+    };
+    let queue = &target.queue;
+    match target.connection.peek(queue, &held).await {
+        Ok(found) if !found.is_empty() => Error::temporary(format!(
+            "message {} of queue {queue} is held by a consumer; stop that first, `qctl managequeue info` names it",
+            one_line(id)
+        )),
+        _ => no_such_message(id, queue, "; `qctl managequeue peek` shows what there is"),
+    }
 }
 
 /// `release`.
@@ -208,10 +222,7 @@ fn say_one(place: &Workplace<'_>, args: &MessageArgs, target: &Target, done: &st
 }
 
 fn no_such_message(id: &str, queue: &str, further: &str) -> Error {
-    Error::not_found(format!(
-        "no message {} in queue {queue}{further}",
-        crate::output::one_line(id)
-    ))
+    Error::not_found(format!("no message {} in queue {queue}{further}", one_line(id)))
 }
 
 fn refused(place: &Workplace<'_>) -> Outcome {

@@ -44,6 +44,7 @@ struct Verdict {
     ready: u64,
     oldest_seconds: Option<f64>,
     dead: Option<u64>,
+    paused: bool,
     blocked_by: Vec<String>,
     /// What was compared, by its name.
     compared: BTreeMap<&'static str, Compared>,
@@ -98,6 +99,7 @@ impl Verdict {
                 .map(|seconds| format!("oldest {}", human_seconds(seconds))),
         );
         parts.extend(self.dead.map(|count| format!("{count} dead")));
+        parts.extend(self.paused.then(|| "paused".to_owned()));
         parts.extend(self.blocked_by.iter().cloned());
         let compared = self.compared.iter();
         let performance: Vec<String> = compared.map(|(name, figure)| figure.performance(name)).collect();
@@ -146,6 +148,7 @@ fn judge(args: &CheckArgs, info: &QueueInfo) -> Option<Verdict> {
         ready: info.ready,
         oldest_seconds: info.oldest_seconds,
         dead: info.dead,
+        paused: info.paused,
         blocked_by: info.blocked_by.clone(),
         compared,
     })
