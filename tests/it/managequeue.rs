@@ -718,8 +718,8 @@ fn questions_are_asked_on_a_terminal() {
     for (typed, left) in [("n\\n", 2), ("\\n", 2), ("\\003", 2), ("y\\n", 0)] {
         // script(1) gives the program a terminal; what is typed waits for the question.
         let ask = format!(
-            "{{ until grep -q 'y/N' talk; do sleep 0.01; done; printf '{typed}'; until [ -e over ]; do sleep 0.01; done; }} \
-             | script -q -f -c '{} managequeue purge demo; touch over' talk > /dev/null; rm -f over",
+            "{{ until grep -q 'y/N' talk || [ -e over ]; do sleep 0.01; done; printf '{typed}'; until [ -e over ]; do sleep 0.01; done; }} \
+             | script -q -f -c 'trap : INT; {} managequeue purge demo; touch over' talk > /dev/null; rm -f over",
             env!("CARGO_BIN_EXE_qctl")
         );
         place.write("talk", "");
