@@ -335,6 +335,18 @@ fn one_message_is_dropped_or_released_by_id() {
         .any_stdout()
         .check();
     place
+        .run(["managequeue", "drop", "--dry-run", "--id", "m1", "demo"])
+        .stdout("would drop message m1 of queue demo\n")
+        .any_stderr()
+        .check();
+    for verb in ["drop", "release"] {
+        place
+            .run(["managequeue", verb, "--dry-run", "--id", "m9", "demo"])
+            .code(66)
+            .stderr_contains("no message m9 in queue demo")
+            .check();
+    }
+    place
         .run(["managequeue", "drop", "-y", "--id", "m1", "demo"])
         .stdout("dropped message m1 of queue demo\n")
         .any_stderr()

@@ -107,15 +107,29 @@ pub(super) async fn delete(place: &Workplace<'_>, given: Option<&str>, args: &De
 pub(super) async fn drop_message(place: &Workplace<'_>, given: Option<&str>, args: &MessageArgs) -> Result<Outcome> {
     let target = Target::open(place, given, &args.name.name).await?;
     let (id, queue) = (&args.id, &target.queue);
-    if !args.dry_run {
+    let gone = if args.dry_run {
+        is_in(&target, id, &[PeekState::Ready, PeekState::Delayed]).await?
+    } else {
         if !confirm(place.context, format!("Remove message {id} from queue {queue}?")).await? {
             return Ok(refused(place));
         }
-        if !target.connection.drop_message(queue, id).await? {
-            return Err(not_dropped(&target, id).await);
-        }
+        target.connection.drop_message(queue, id).await?
+    };
+    if !gone {
+        return Err(not_dropped(&target, id).await);
     }
     say_one(place, args, &target, "dropped", "drop")
+}
+
+/// Whether a message is in one of these states: what a dry run tells.
+async fn is_in(target: &Target, id: &str, states: &[PeekState]) -> Result<bool> {
+    let look = Peek {
+        state: None,
+        id: Some(id.to_owned()),
+        limit: 10,
+    };
+    let found = target.connection.peek(&target.queue, &look).await?;
+    Ok(found.iter().any(|peeked| states.contains(&peeked.state)))
 }
 
 /// Why a message could not be dropped.
@@ -139,7 +153,12 @@ async fn not_dropped(target: &Target, id: &str) -> Error {
 pub(super) async fn release(place: &Workplace<'_>, given: Option<&str>, args: &MessageArgs) -> Result<Outcome> {
     let target = Target::open(place, given, &args.name.name).await?;
     let (id, queue) = (&args.id, &target.queue);
-    if !args.dry_run && !target.connection.release_message(queue, id).await? {
+    let released = if args.dry_run {
+        is_in(&target, id, &[PeekState::Delayed]).await?
+    } else {
+        target.connection.release_message(queue, id).await?
+    };
+    if !released {
         return Err(no_such_message(
             id,
             queue,
