@@ -1,34 +1,13 @@
-
-_clap_complete_qctl() {
-    local IFS=$'\013'
-    local _CLAP_COMPLETE_INDEX=${COMP_CWORD}
-    local _CLAP_COMPLETE_COMP_TYPE=${COMP_TYPE}
-    if compopt +o nospace 2> /dev/null; then
-        local _CLAP_COMPLETE_SPACE=false
-    else
-        local _CLAP_COMPLETE_SPACE=true
+# Completion of qctl in bash: asks qctl itself, which knows the names of the configuration.
+_qctl() {
+    local reply line=${COMP_LINE:0:${COMP_POINT:-${#COMP_LINE}}}
+    COMPREPLY=()
+    while IFS= read -r reply; do
+        [[ -n $reply ]] && COMPREPLY+=("$reply")
+    done <<< "$(QCTL_COMPLETE=bash QCTL_COMPLETE_LINE=$line QCTL_COMPLETE_BREAKS=$COMP_WORDBREAKS qctl -- qctl 2> /dev/null)"
+    if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[=/:] ]]; then
+        compopt -o nospace 2> /dev/null
     fi
-    local words=("${COMP_WORDS[@]}")
-    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-        words[COMP_CWORD]="$2"
-    fi
-    COMPREPLY=( $( \
-        _CLAP_IFS="$IFS" \
-        _CLAP_COMPLETE_INDEX="$_CLAP_COMPLETE_INDEX" \
-        _CLAP_COMPLETE_COMP_TYPE="$_CLAP_COMPLETE_COMP_TYPE" \
-        _CLAP_COMPLETE_SPACE="$_CLAP_COMPLETE_SPACE" \
-        QCTL_COMPLETE="bash" \
-        "qctl" -- "${words[@]}" \
-    ) )
-    if [[ $? != 0 ]]; then
-        unset COMPREPLY
-    elif [[ $_CLAP_COMPLETE_SPACE == false ]] && [[ "${COMPREPLY-}" =~ [=/:]$ ]]; then
-        compopt -o nospace
-    fi
+    return 0
 }
-if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then
-    complete -o nospace -o bashdefault -o nosort -F _clap_complete_qctl qctl
-else
-    complete -o nospace -o bashdefault -F _clap_complete_qctl qctl
-fi
-
+complete -o bashdefault -o nosort -F _qctl qctl 2> /dev/null || complete -o bashdefault -F _qctl qctl

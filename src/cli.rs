@@ -3,6 +3,7 @@
 pub mod compat;
 pub mod flags;
 pub mod names;
+pub mod typed;
 pub mod values;
 
 use std::ffi::OsString;

@@ -284,6 +284,12 @@ pub fn human_time(milliseconds: i64) -> String {
     }
 }
 
+/// Milliseconds since 1970 for a program.
+pub fn rfc3339(milliseconds: i64) -> String {
+    jiff::Timestamp::from_millisecond(milliseconds)
+        .map_or_else(|_| milliseconds.to_string(), |timestamp| format!("{timestamp:.3}"))
+}
+
 /// A number where it is known, a dash where it is not.
 pub fn known(value: Option<impl Display>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())

@@ -119,7 +119,8 @@ pub const QUEUE_WITH_VALUE: &[&str] = &[
     "--from-line",
 ];
 
-fn takes_value(argument: &str) -> bool {
+/// Whether this flag, global or of `queuecommand` and `queuemessage`, takes the next argument as its value.
+pub fn takes_value(argument: &str) -> bool {
     QUEUE_WITH_VALUE.contains(&argument) || GLOBAL_WITH_VALUE.contains(&argument) || matches!(argument, "-ttl" | "-TTL")
 }
 

@@ -1,12 +1,17 @@
 //! Names from the configuration, for completion at a TAB. Nothing here connects to a broker, and a configuration that
 //! cannot be read completes nothing rather than disturb the prompt.
 
+use std::ffi::OsString;
+
 use clap_complete::CompletionCandidate;
 
+use super::typed::Typed;
 use crate::config::{self, Config, Surroundings};
 
 fn configured() -> Option<Config> {
-    config::load(&Surroundings::of_process(), None).ok()
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let named = Typed::of_process(&arguments).config();
+    config::load(&Surroundings::of_process(), named.as_deref()).ok()
 }
 
 fn candidates(names: impl IntoIterator<Item = String>) -> Vec<CompletionCandidate> {
@@ -43,7 +48,12 @@ pub fn queues() -> Vec<CompletionCandidate> {
         .chain(config.producers.keys())
         .cloned()
         .collect();
-    names.extend(config.consumers.values().map(|consumer| consumer.queue.name.clone()));
+    names.extend(config.consumers.values().flat_map(|consumer| {
+        let queues = consumer.topology.queues.iter();
+        queues.map(|queue| queue.name.clone())
+    }));
+    let direct = config.producers.values().filter(|producer| producer.exchange.is_none());
+    names.extend(direct.map(|producer| producer.queue.clone()));
     names.sort_unstable();
     names.dedup();
     candidates(names)

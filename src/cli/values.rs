@@ -131,6 +131,18 @@ pub struct Threshold<T> {
     pub critical: T,
 }
 
+/// A count of messages; 0 is for no limit.
+pub fn count(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| format!("'{text}' is not a count; write 1 or more, or 0 for no limit"))
+}
+
+/// Messages a second; 0 is for no limit.
+pub fn rate(text: &str) -> Result<u32, String> {
+    text.parse()
+        .map_err(|_| format!("'{text}' is not a number of messages a second; write 1 or more, or 0 for no limit"))
+}
+
 /// [`Threshold`] of a count.
 pub fn count_threshold(text: &str) -> Result<Threshold<u64>, String> {
     threshold(text, |part| {
@@ -161,7 +173,8 @@ pub fn moment(text: &str, now: jiff::Timestamp) -> Result<i64, String> {
             .map(|zoned| zoned.timestamp().as_millisecond())
             .map_err(|error| error.to_string());
     }
-    let ago = duration(text)
+    // Some tools want the past with a minus.
+    let ago = duration(text.strip_prefix('-').unwrap_or(text))
         .map_err(|_| format!("'{text}' is not a time; write 2026-01-31T08:00, 2026-01-31, or 2h for two hours ago"))?;
     Ok(now
         .as_millisecond()
@@ -300,6 +313,7 @@ mod tests {
             Ok(now.as_millisecond() - 4 * 3_600_000)
         );
         assert_eq!(moment("2h", now), Ok(now.as_millisecond() - 2 * 3_600_000));
+        assert_eq!(moment("-2h", now), moment("2h", now));
         assert!(moment("2026-01-31", now).is_ok());
         assert!(moment("yesterdayish", now).is_err());
     }

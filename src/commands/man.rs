@@ -60,11 +60,16 @@ pub fn run(args: &ManArgs, context: &Context) -> Result<Outcome> {
 
 /// All pages by name, such as `qctl-managequeue-peek`.
 fn pages() -> Result<Vec<(String, Vec<u8>)>> {
-    let mut root = parser().disable_help_subcommand(true);
+    let mut root = without_help(parser());
     root.build();
     let mut pages = Vec::new();
     collect(&root, "qctl", &mut pages)?;
     Ok(pages)
+}
+
+/// The `help` of every command that has commands is no page.
+fn without_help(command: Command) -> Command {
+    command.disable_help_subcommand(true).mut_subcommands(without_help)
 }
 
 fn collect(command: &Command, name: &str, pages: &mut Vec<(String, Vec<u8>)>) -> Result<()> {

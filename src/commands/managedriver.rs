@@ -16,13 +16,13 @@ use crate::drivers::DRIVERS;
 use crate::error::{Error, Result};
 use crate::output::{human_duration, table};
 use crate::queue::{ConsumeOptions, DriverSpec, Message, Publication, Settlement};
+use crate::settings::suggestion;
 
 /// Arguments of `qctl managedriver`.
 #[derive(Args, Debug)]
 #[command(
     subcommand_required = true,
     arg_required_else_help = true,
-    disable_help_subcommand = true,
     after_help = "Examples:
   qctl managedriver list
   qctl managedriver check rabbit"
@@ -67,8 +67,12 @@ fn list(context: &Context, wanted: Option<&str>) -> Result<Outcome> {
         .collect();
     if let (Some(name), true) = (wanted, drivers.is_empty()) {
         let known: Vec<&str> = DRIVERS.iter().map(|spec| spec.name).collect();
+        let hint = suggestion(name, known.iter().copied())
+            .map(|near| format!("; did you mean `{near}`?"))
+            .unwrap_or_default();
         return Err(Error::not_found(format!(
-            "no driver is called `{name}` (there are {})",
+            "no driver is called `{}`{hint} (known here: {})",
+            name.escape_debug(),
             known.join(", ")
         )));
     }
@@ -95,7 +99,8 @@ fn list(context: &Context, wanted: Option<&str>) -> Result<Outcome> {
         );
         let names = capabilities.first().into_iter().flat_map(Map::keys);
         let rows = names.map(|name| {
-            std::iter::once(name.replace('_', " "))
+            let told = name.trim_end_matches("_bytes").trim_end_matches("_seconds");
+            std::iter::once(told.replace('_', " "))
                 .chain(capabilities.iter().map(|capabilities| shown(name, &capabilities[name])))
                 .collect::<Vec<String>>()
         });
@@ -115,7 +120,7 @@ fn shown(name: &str, value: &Value) -> String {
     match value {
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) | Value::Null => "-".to_owned(),
-        Value::Number(number) if name == "max_body" => number
+        Value::Number(number) if name.ends_with("_bytes") => number
             .as_u64()
             .map_or_else(|| number.to_string(), crate::output::human_bytes),
         Value::Number(number) => number
@@ -194,7 +199,13 @@ async fn check(place: &Workplace<'_>, wanted: Option<&str>) -> Result<Outcome> {
     match first_error {
         None => Ok(Outcome::DONE),
         Some(error) if failed == 1 => Err(error),
-        Some(error) => Err(error.at(format!("{failed} connections failed, the first"))),
+        Some(error) => {
+            for row in rows.iter().filter(|row| !row.ok).skip(1) {
+                let told = row.error.as_deref().unwrap_or_default();
+                place.context.output.warn(crate::output::one_line(told));
+            }
+            Err(error.at(format!("{failed} connections failed, the first")))
+        }
     }
 }
 

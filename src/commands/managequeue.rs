@@ -25,7 +25,6 @@ use crate::error::Result;
 #[command(
     subcommand_required = true,
     arg_required_else_help = true,
-    disable_help_subcommand = true,
     mut_arg("connection", |connection| connection.global(true).help(
         "Connection to use, or a driver's name where one connection has it (default: the entry's, else the default one)"
     )),
@@ -113,9 +112,9 @@ struct PeekArgs {
     /// Only the message with this id (default: any)
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// At most so many messages
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    limit: u32,
+    /// At most so many messages (0: all)
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = values::count, allow_negative_numbers = true)]
+    limit: u64,
     /// Show whole bodies and headers
     #[arg(long)]
     body: bool,
@@ -180,16 +179,16 @@ struct RedriveArgs {
     #[arg(long = "match", value_name = "TEXT")]
     matching: Option<String>,
     /// Only messages dead since this time: 2026-01-31T08:00, or 2h for two hours ago (default: any)
-    #[arg(long, value_name = "TIME", value_parser = values::moment_from_now)]
+    #[arg(long, value_name = "TIME", value_parser = values::moment_from_now, allow_hyphen_values = true)]
     since: Option<i64>,
     /// Only messages dead before this time (default: any)
-    #[arg(long, value_name = "TIME", value_parser = values::moment_from_now)]
+    #[arg(long, value_name = "TIME", value_parser = values::moment_from_now, allow_hyphen_values = true)]
     until: Option<i64>,
-    /// At most so many messages (default: all)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    /// At most so many messages (default 0: all)
+    #[arg(long, value_name = "N", value_parser = values::count, allow_negative_numbers = true)]
     limit: Option<u64>,
-    /// At most so many messages a second (default: no limit)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// At most so many messages a second (default 0: no limit)
+    #[arg(long, value_name = "N", value_parser = values::rate, allow_negative_numbers = true)]
     rate: Option<u32>,
     /// Count, and move nothing
     #[arg(long)]
@@ -202,13 +201,13 @@ struct RedriveArgs {
 #[group(id = "limits", required = true, multiple = true, args = ["max_ready", "max_age", "max_dead"])]
 struct CheckArgs {
     /// Most ready messages: CRITICAL, or WARNING:CRITICAL (default: any number)
-    #[arg(long, value_name = "N", value_parser = values::count_threshold)]
+    #[arg(long, value_name = "N", value_parser = values::count_threshold, allow_negative_numbers = true)]
     max_ready: Option<Threshold<u64>>,
     /// Highest age of the oldest ready message, in seconds or with a unit (default: any)
-    #[arg(long, value_name = "AGE", value_parser = values::age_threshold)]
+    #[arg(long, value_name = "AGE", value_parser = values::age_threshold, allow_hyphen_values = true)]
     max_age: Option<Threshold<Duration>>,
     /// Most dead letters: CRITICAL, or WARNING:CRITICAL (default: any number)
-    #[arg(long, value_name = "N", value_parser = values::count_threshold)]
+    #[arg(long, value_name = "N", value_parser = values::count_threshold, allow_negative_numbers = true)]
     max_dead: Option<Threshold<u64>>,
     #[command(flatten)]
     name: Name,

@@ -98,14 +98,16 @@ async fn confirm(context: &Context, question: String) -> Result<bool> {
             "{question} Nobody can be asked here: add --yes, or try with --dry-run"
         )));
     }
-    // The answer may take its time; connections must go on meanwhile.
-    tokio::task::spawn_blocking(move || {
-        dialoguer::Confirm::new()
-            .with_prompt(question)
-            .default(false)
+    // The answer may take its time; connections must go on meanwhile. A line is read and not a key: whoever leaves by
+    // Ctrl-C finds the terminal as it was.
+    let answer = tokio::task::spawn_blocking(move || {
+        dialoguer::Input::<String>::new()
+            .with_prompt(format!("{question} [y/N]"))
+            .allow_empty(true)
             .interact()
     })
     .await
     .map_err(|error| Error::bug("asking ended early").because(error))?
-    .map_err(|error| Error::general("the question could not be asked; add --yes").because(error))
+    .map_err(|error| Error::general("the question could not be asked; add --yes").because(error))?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }

@@ -16,7 +16,6 @@ use crate::queue::{Maintenance, MaintenanceReport};
 #[command(
     subcommand_required = true,
     arg_required_else_help = true,
-    disable_help_subcommand = true,
     mut_arg("connection", |connection| connection.global(true).help(
         "Connection whose store is meant (default: the default connection)"
     )),

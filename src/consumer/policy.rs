@@ -91,20 +91,20 @@ pub fn decide_before(counts: Counts, policy: &RetryPolicy) -> Option<Settlement>
 pub fn decide(outcome: &Outcome, counts: Counts, policy: &RetryPolicy, random: f64) -> Settlement {
     match outcome {
         Outcome::Done(_) => Settlement::Ack,
-        Outcome::Reject(failure) => Settlement::Reject(dead_letter(failure, &failure.reason)),
+        Outcome::Reject(failure) => Settlement::Reject(dead_letter(failure, &failure.reason, counts)),
         Outcome::Retry(failure) => {
             let failed = counts.attempt.saturating_add(1);
             let allowed = policy.attempts.min(counts.allowed.unwrap_or(u32::MAX)).max(1);
             if failed >= allowed {
                 let reason = format!("{} (attempt {failed} of {allowed})", failure.reason);
-                return Settlement::Reject(dead_letter(failure, &reason));
+                return Settlement::Reject(dead_letter(failure, &reason, counts));
             }
             if failure.by_signal && failed >= policy.signals.max(1) {
                 let reason = format!(
                     "{} (attempt {failed}, and signals are tried {} times)",
                     failure.reason, policy.signals
                 );
-                return Settlement::Reject(dead_letter(failure, &reason));
+                return Settlement::Reject(dead_letter(failure, &reason, counts));
             }
             let wait = policy.wait(failed, random);
             Settlement::Retry {
@@ -115,8 +115,11 @@ pub fn decide(outcome: &Outcome, counts: Counts, policy: &RetryPolicy, random: f
     }
 }
 
-fn dead_letter(failure: &Failure, reason: &str) -> DeadLetter {
+fn dead_letter(failure: &Failure, reason: &str, counts: Counts) -> DeadLetter {
     let mut headers = Headers::new();
+    // Whoever looks at the dead letter is told of the last attempt too.
+    let failed = i64::from(counts.attempt) + 1;
+    headers.insert(header::ATTEMPT.to_owned(), failed.into());
     if let Some(code) = failure.report.exit_code {
         headers.insert(header::EXIT_CODE.to_owned(), i64::from(code).into());
     }
@@ -136,7 +139,7 @@ fn dead_letter(failure: &Failure, reason: &str) -> DeadLetter {
 mod tests {
     use std::time::Duration;
 
-    use super::{Backoff, Counts, RetryPolicy, decide, decide_before};
+    use super::{Backoff, Counts, RetryPolicy, decide, decide_before, header};
     use crate::consumer::handler::{Failure, Outcome, Report};
     use crate::queue::Settlement;
 
@@ -183,6 +186,7 @@ mod tests {
             panic!("not rejected")
         };
         assert_eq!(dead.reason, "exit code 1 (attempt 5 of 5)");
+        assert_eq!(dead.headers.get(header::ATTEMPT), Some(&5_i64.into()));
     }
 
     #[test]

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use super::message::Message;
+use super::topology::Binding;
 
 /// The figures of one queue.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -30,15 +32,18 @@ pub struct QueueInfo {
     /// Bytes of bodies waiting (ready and delayed).
     pub bytes: Option<u64>,
     /// When the next delayed message is due: milliseconds since 1970.
+    #[serde(rename = "next_due_at", serialize_with = "rfc3339")]
     pub next_due: Option<i64>,
     /// Taking is paused.
     pub paused: bool,
     /// Where rejected messages go.
     pub dead_letter: Option<String>,
-    /// The limits and kind of the queue, as `name: value`.
-    pub properties: Vec<(String, String)>,
+    /// The limits and kind of the queue by name.
+    pub properties: BTreeMap<String, Value>,
+    /// Where it is bound, where the broker can tell.
+    pub bindings: Vec<Binding>,
     /// What qctl has counted since the queue was made: expired, dropped, dead-lettered messages.
-    pub counters: Vec<(String, u64)>,
+    pub counters: BTreeMap<String, u64>,
     /// What stands in the way, each a sentence; empty when messages can move.
     pub blocked_by: Vec<String>,
 }
@@ -53,6 +58,7 @@ pub struct ConsumerInfo {
     /// Its label.
     pub label: Option<String>,
     /// Since when it is connected: milliseconds since 1970.
+    #[serde(serialize_with = "rfc3339")]
     pub since: Option<i64>,
     /// How many messages it holds.
     pub held: u64,
@@ -92,7 +98,7 @@ pub struct Peeked {
     pub exchange: String,
     /// Its state.
     pub state: PeekState,
-    /// Failed attempts so far.
+    /// Failed attempts so far; of a dead letter, all of them.
     pub attempt: u32,
     /// How often it was handed out.
     pub deliveries: Option<u32>,
@@ -167,4 +173,11 @@ pub struct MaintenanceReport {
     pub facts: BTreeMap<String, u64>,
     /// What is wrong, a line each; empty when all is well.
     pub problems: Vec<String>,
+}
+
+/// A time for programs that do not count milliseconds.
+#[allow(clippy::ref_option)] // the signature serde asks for
+fn rfc3339<S: Serializer>(milliseconds: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
+    let time = milliseconds.and_then(|milliseconds| jiff::Timestamp::from_millisecond(milliseconds).ok());
+    time.map(|time| format!("{time:.3}")).serialize(serializer)
 }

@@ -50,12 +50,13 @@ pub struct Capabilities {
     /// Headers can hold any bytes and nested tables.
     pub binary_headers: bool,
     /// The largest body, in bytes.
+    #[serde(rename = "max_body_bytes")]
     pub max_body: u64,
     /// After a consumer's death its deliveries are back within this time.
-    #[serde(serialize_with = "seconds")]
+    #[serde(rename = "crash_return_seconds", serialize_with = "seconds")]
     pub crash_return: Duration,
     /// Deliveries are leased for this long and extended while they are handled.
-    #[serde(serialize_with = "optional_seconds")]
+    #[serde(rename = "lease_seconds", serialize_with = "optional_seconds")]
     pub lease: Option<Duration>,
 }
 

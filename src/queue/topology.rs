@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::message::HeaderValue;
 use crate::error::{Error, Result};
 
@@ -137,7 +139,7 @@ pub struct Exchange {
 }
 
 /// A queue's place behind an exchange.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Binding {
     /// The exchange's name.
     pub exchange: String,

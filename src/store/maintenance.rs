@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -125,6 +126,14 @@ fn copy(connection: &Connection, to: &Path, failures: &Failures) -> Result<()> {
     draft.push(".part");
     let draft = PathBuf::from(draft);
     let _ = std::fs::remove_file(&draft);
+    // Messages are nobody else's business in a copy either.
+    if let Some(mode) = connection.path().and_then(|path| std::fs::metadata(path).ok()) {
+        let _ = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode.permissions().mode() & 0o777)
+            .open(&draft);
+    }
     let copied = (|| {
         let mut target = Connection::open(&draft)?;
         Backup::new(connection, &mut target)?.run_to_completion(1000, Duration::ZERO, None)?;

@@ -7,8 +7,8 @@
 //! queue.db.locks/{open,next,work}        who has the store open; the fair write lock
 //! ```
 //!
-//! `commit` groups operations, `writer` runs them, `publish`, `claim` and `admin` are the operations, `subscription` is a
-//! consumer's side, `owners` notices deaths, `watch` wakes consumers.
+//! `commit` groups operations, `writer` runs them, `publish`, `claim` and `admin` are the operations, `look` is what operators
+//! see, `subscription` is a consumer's side, `owners` notices deaths, `watch` wakes consumers.
 
 mod admin;
 mod claim;
@@ -16,6 +16,7 @@ mod clock;
 mod commit;
 mod failure;
 mod files;
+mod look;
 pub(crate) mod maintenance;
 mod owners;
 mod publish;
@@ -358,9 +359,9 @@ fn exclusively<T>(
 /// The operations that the driver runs in the store.
 pub(crate) mod operations {
     pub(crate) use super::admin::{
-        count_dead, delete, drop_message, expire_now, info, peek, purge_some, redrive_some, release_message,
-        set_paused, withdraw,
+        count_dead, delete, drop_message, expire_now, purge_some, redrive_some, release_message, set_paused, withdraw,
     };
+    pub(crate) use super::look::{info, peek};
     pub(crate) use super::owners::reap;
     pub(crate) use super::publish::{REPLY_QUEUE, implicit_queue, publish};
 

@@ -36,6 +36,11 @@ fn connections_are_tried() {
         .stdout_contains("failed")
         .stderr_contains("gone")
         .check();
+    Test::new()
+        .args(["managedriver", "list", "sqllite"])
+        .code(66)
+        .stderr_contains("did you mean `sqlite`?")
+        .check();
     place
         .run(["managedriver", "check", "nowhere"])
         .code(66)

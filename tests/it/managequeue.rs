@@ -279,6 +279,15 @@ fn delete_refuses_while_messages_are_held() {
     send(&place, "a\n");
     let _consumer = place.start(["consumer", "demo"]);
     wait_for("the message to be held", || info(&place, "demo")["held"] == 1);
+    let id = place.json(["managequeue", "peek", "demo"])[0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    place
+        .run(["managequeue", "drop", "--yes", "--id", &id, "demo"])
+        .code(75)
+        .stderr_contains("is held by a consumer")
+        .check();
     let error = place
         .run(["managequeue", "delete", "--yes", "demo"])
         .code(75)
@@ -325,6 +334,18 @@ fn one_message_is_dropped_or_released_by_id() {
         .run(["queuemessage", "--message-id", "m2", "--delay", "1h", "demo", "y"])
         .any_stdout()
         .check();
+    place
+        .run(["managequeue", "drop", "--dry-run", "--id", "m1", "demo"])
+        .stdout("would drop message m1 of queue demo\n")
+        .any_stderr()
+        .check();
+    for verb in ["drop", "release"] {
+        place
+            .run(["managequeue", verb, "--dry-run", "--id", "m9", "demo"])
+            .code(66)
+            .stderr_contains("no message m9 in queue demo")
+            .check();
+    }
     place
         .run(["managequeue", "drop", "-y", "--id", "m1", "demo"])
         .stdout("dropped message m1 of queue demo\n")
@@ -441,4 +462,295 @@ fn monitors_get_a_line_and_a_code() {
         .code(66)
         .any_stderr()
         .check();
+}
+
+#[test]
+fn a_dead_letter_shows_all_its_attempts_and_why() {
+    let place = Place::with_config(
+        "connections: { here: 'sqlite://./queue.db' }\nproducers: { demo: { queue: demo } }\n\
+         consumers: { demo: { queue: demo, handler: { exec: { run: ['false'] } }, retry: { attempts: 3, min: 1ms, jitter: 0 } } }\n",
+    );
+    send(&place, "bad\n");
+    let mut consumer = place.start(["consumer", "demo"]);
+    wait_for("the message to die", || info(&place, "demo")["dead"] == 1);
+    consumer.signal(rustix::process::Signal::TERM);
+    assert_eq!(consumer.wait(), Some(0));
+    let dead = &place.json(["managequeue", "peek", "--state", "dead", "demo"])[0];
+    assert_eq!((&dead["attempt"], &dead["state"]), (&3.into(), &"dead".into()));
+    assert_eq!(dead["dead_queue"], "demo");
+    assert!(dead["reason"].as_str().unwrap().contains("attempt 3 of 3"), "{dead}");
+    for time in ["published_at", "dead_at"] {
+        let text = dead[time].as_str().unwrap();
+        assert!(text.len() == 24 && text.ends_with('Z'), "{time}: {text}");
+    }
+    let table = place.run(["-q", "managequeue", "peek", "--state", "dead", "demo"]);
+    let table = table.any_stdout().check().stdout;
+    assert!(
+        table.contains("ATTEMPTS") && table.contains("attempt 3 of 3"),
+        "{table}"
+    );
+    // Looked at by its queue's own name it is the same.
+    assert_eq!(place.json(["managequeue", "peek", "demo.dead"])[0]["state"], "dead");
+    place
+        .run(["managequeue", "redrive", "demo"])
+        .any_stdout()
+        .any_stderr()
+        .check();
+    assert_eq!(place.json(["managequeue", "peek", "demo"])[0]["attempt"], 0);
+}
+
+#[test]
+fn redrive_takes_the_dead_letter_queue_s_name_too() {
+    let place = with_dead("one\ntwo\nthree\n");
+    place
+        .run(["managequeue", "redrive", "--limit", "1", "demo.dead"])
+        .stdout("moved 1 dead letter(s) of demo.dead back to queue demo, 0 left\n")
+        .any_stderr()
+        .check();
+    place
+        .run(["managequeue", "redrive", "--id", "zz", "demo.dead"])
+        .code(66)
+        .stderr_contains("no message zz in queue demo.dead; `qctl managequeue peek --state dead`")
+        .check();
+    let report = place.json(["managequeue", "redrive", "--limit", "0", "--rate", "0", "demo.dead"]);
+    let expected = serde_json::json!({ "queue": "demo", "from": "demo.dead", "moved": 2, "left": 0, "dry_run": false });
+    assert_eq!(report, expected);
+    assert_eq!(info(&place, "demo")["ready"], 3);
+}
+
+/// Without a configuration the custom of the names and what the store knows tell the same.
+#[test]
+fn dead_letter_queues_are_known_without_a_configuration() {
+    let place = Place::new();
+    place
+        .run(["queuemessage", "demo", "no command"])
+        .any_stdout()
+        .any_stderr()
+        .check();
+    place
+        .run(["consumer", "-q", "--until-empty", "--log-file", "log", "demo"])
+        .check();
+    assert_eq!(
+        place.json(["managequeue", "peek", "--state", "dead", "demo.dead"])[0]["state"],
+        "dead"
+    );
+    place
+        .run(["managequeue", "redrive", "demo.dead"])
+        .stdout("moved 1 dead letter(s) of demo.dead back to queue demo, 0 left\n")
+        .any_stderr()
+        .check();
+}
+
+/// One dead-letter queue for several queues: each letter goes back to where it came from.
+#[test]
+fn a_shared_dead_letter_queue_gives_each_letter_back() {
+    let place = Place::with_config(
+        "connections: { here: 'sqlite://./queue.db' }\nproducers: { a: { queue: a }, b: { queue: b } }\n\
+         consumers:\n  a: { queue: a, dead_letter: grave, handler: { exec: { run: [sh, -c, exit 65] } } }\n  \
+         b: { queue: b, dead_letter: grave, handler: { exec: { run: [sh, -c, exit 65] } } }\n",
+    );
+    for name in ["a", "b"] {
+        place.run(["queuemessage", name, name]).any_stdout().check();
+        place
+            .run(["consumer", "-q", "--until-empty", "--log-file", "log", name])
+            .check();
+    }
+    place
+        .run(["managequeue", "redrive", "grave"])
+        .stdout("moved 2 dead letter(s) of grave back to the queues they came from, 0 left\n")
+        .any_stderr()
+        .check();
+    assert_eq!(
+        (&info(&place, "a")["ready"], &info(&place, "b")["ready"]),
+        (&1.into(), &1.into())
+    );
+}
+
+#[test]
+fn a_misspelt_queue_gets_the_name_that_was_meant() {
+    let place = place();
+    send(&place, "a\n");
+    for verb in [
+        &["info"][..],
+        &["purge"],
+        &["peek"],
+        &["redrive"],
+        &["delete"],
+        &["check", "--max-ready", "1"],
+    ] {
+        let args = ["managequeue"].iter().chain(verb).chain(&["dmeo"]);
+        place
+            .run(args)
+            .code(66)
+            .stderr("qctl: no consumer, producer or queue is called `dmeo` on connection here; did you mean `demo`?\n")
+            .check();
+    }
+    place
+        .run(["managequeue", "info", "zzzzzz"])
+        .code(66)
+        .stderr_contains("`qctl managequeue list` shows")
+        .check();
+}
+
+#[test]
+fn json_documents_have_objects_and_times() {
+    let place = place();
+    place
+        .run([
+            "managequeue",
+            "declare",
+            "new",
+            "-a",
+            "max_priority=5",
+            "-a",
+            "ttl=1h",
+            "-a",
+            "max_bytes=1000",
+        ])
+        .any_stdout()
+        .any_stderr()
+        .check();
+    place
+        .run(["queuemessage", "--delay", "1h", "demo", "x"])
+        .any_stdout()
+        .check();
+    let found = info(&place, "demo");
+    assert_eq!(found["counters"], serde_json::json!({ "expired": 0, "rejected": 0 }));
+    assert!(found["next_due_at"].as_str().unwrap().ends_with('Z'), "{found}");
+    let found = info(&place, "new");
+    let limits = serde_json::json!({ "max_priority": 5, "ttl_seconds": 3600.0, "max_bytes": 1000 });
+    assert_eq!(found["properties"], limits);
+    place
+        .run(["managequeue", "declare", "mailer"])
+        .any_stdout()
+        .any_stderr()
+        .check();
+    let bound = serde_json::json!([{ "exchange": "mail", "routing_key": "#" }]);
+    assert_eq!(info(&place, "mailer")["bindings"], bound);
+    let verdict = place.json(["managequeue", "check", "--max-ready", "5:10", "--max-age", "1h", "demo"]);
+    assert_eq!(verdict["level"], "ok");
+    assert_eq!(
+        verdict["compared"],
+        serde_json::json!({
+            "ready": { "value": 0, "warning": 5, "critical": 10 },
+            "age_seconds": { "value": 0.0, "warning": null, "critical": 3600.0 },
+        })
+    );
+    let drivers = place.json(["managedriver", "list"]);
+    assert_eq!(drivers["sqlite"]["capabilities"]["crash_return_seconds"], 1.0);
+}
+
+#[test]
+fn numbers_below_nought_are_explained() {
+    let place = place();
+    for (args, told) in [
+        (
+            &["peek", "--limit", "-1"][..],
+            "'-1' is not a count; write 1 or more, or 0 for no limit",
+        ),
+        (&["redrive", "--limit", "-1"], "'-1' is not a count"),
+        (
+            &["redrive", "--rate", "-5"],
+            "'-5' is not a number of messages a second",
+        ),
+        (&["check", "--max-ready", "-1"], "'-1' is not a count"),
+        (&["check", "--max-age", "-5m"], "'-5m' is not a duration"),
+    ] {
+        let args = ["managequeue"].iter().chain(args).chain(&["demo"]);
+        let error = place.run(args).code(2).stderr_contains(told).check().stderr;
+        assert!(!error.contains("-- -"), "{error}");
+    }
+    send(&place, &"x\n".repeat(12));
+    let count = |limit: &str| {
+        let found = place.json(["managequeue", "peek", "--limit", limit, "demo"]);
+        found.as_array().unwrap().len()
+    };
+    assert_eq!((count("0"), count("11")), (12, 11));
+    // As other tools write the past.
+    assert_eq!(
+        place.json(["managequeue", "redrive", "--since", "-2h", "demo"])["moved"],
+        0
+    );
+}
+
+#[test]
+fn help_is_a_verb_too() {
+    for command in ["managequeue", "managedriver", "store"] {
+        Test::new().args([command, "help"]).stdout_contains("Commands:").check();
+    }
+    Test::new()
+        .args(["managequeue", "help", "peek"])
+        .stdout_contains("--state")
+        .check();
+}
+
+/// A queue that is not as configured any more can still be looked at and emptied.
+#[test]
+fn a_queue_that_disagrees_with_the_configuration_is_looked_at_all_the_same() {
+    let place = place();
+    place.run(["queuemessage", "-r", "x", "mail", "a"]).any_stdout().check();
+    place.write("qctl.yml", CONFIG.replace("type: topic", "type: fanout"));
+    place
+        .run(["managequeue", "info", "mailer"])
+        .stdout_contains("ready")
+        .stderr_contains("warning: exchange `mail` is of type topic")
+        .check();
+    assert_eq!(place.json(["managequeue", "purge", "-y", "mailer"])["removed"], 1);
+}
+
+#[test]
+fn declaring_one_property_leaves_the_others_alone() {
+    let place = place();
+    for arguments in [
+        &["-a", "ttl=1h", "-a", "dead_letter=grave"][..],
+        &["-a", "max_priority=5"],
+        &[],
+    ] {
+        let args = ["managequeue", "declare", "new"].iter().chain(arguments);
+        place.run(args).stdout("declared queue new\n").any_stderr().check();
+    }
+    let found = info(&place, "new");
+    assert_eq!(
+        found["properties"],
+        serde_json::json!({ "max_priority": 5, "ttl_seconds": 3600.0 })
+    );
+    assert_eq!(found["dead_letter"], "grave");
+    place
+        .run(["managequeue", "declare", "demo", "-a", "ttl=1h"])
+        .any_stdout()
+        .stderr_contains("warning: queue demo is configured")
+        .check();
+}
+
+/// Whoever leaves a question by Ctrl-C or says no finds everything as it was, the terminal too.
+#[test]
+fn questions_are_asked_on_a_terminal() {
+    let place = place();
+    send(&place, "a\nb\n");
+    for (typed, left) in [("n\\n", 2), ("\\n", 2), ("\\003", 2), ("y\\n", 0)] {
+        // script(1) gives the program a terminal; what is typed waits for the question.
+        let ask = format!(
+            "{{ until grep -q 'y/N' talk || [ -e over ]; do sleep 0.01; done; printf '{typed}'; until [ -e over ]; do sleep 0.01; done; }} \
+             | script -q -f -c 'trap : INT; {} managequeue purge demo; touch over' talk > /dev/null; rm -f over",
+            env!("CARGO_BIN_EXE_qctl")
+        );
+        place.write("talk", "");
+        let ours = place.command();
+        let mut command = std::process::Command::new("sh");
+        command.current_dir(ours.get_current_dir().unwrap());
+        command
+            .env_clear()
+            .envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let status = command
+            .env("TERM", "xterm")
+            .env("SHELL", "/bin/sh")
+            .args(["-c", &ask])
+            .status()
+            .unwrap();
+        assert!(status.success(), "{typed}");
+        let talk = place.read("talk");
+        assert!(talk.contains("(2 now)"), "{talk}");
+        assert!(!talk.contains("\u{1b}[?25l"), "the cursor was hidden: {talk:?}");
+        assert_eq!(info(&place, "demo")["ready"], left, "{typed}: {talk}");
+    }
 }

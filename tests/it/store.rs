@@ -1,5 +1,7 @@
 //! `qctl store`.
 
+use std::os::unix::fs::PermissionsExt;
+
 use crate::support::{Place, wait_for};
 
 #[test]
@@ -12,6 +14,12 @@ fn a_store_is_checked_copied_and_compacted() {
         .check();
     place.run(["store", "check"]).any_stdout().check();
     place.run(["store", "backup", "copy.db"]).any_stdout().check();
+    let mode = |name: &str| std::fs::metadata(place.path(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(
+        mode("copy.db"),
+        mode("queue.db"),
+        "a copy is not for more eyes than the store"
+    );
     place
         .run(["store", "backup", "copy.db"])
         .code(65)

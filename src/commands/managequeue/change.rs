@@ -7,7 +7,8 @@ use super::{DeleteArgs, MessageArgs, Name, PurgeArgs, RedriveArgs};
 use crate::commands::{Outcome, confirm};
 use crate::context::Workplace;
 use crate::error::{Error, ErrorKind, Result};
-use crate::queue::{Purge, Redrive, Selection};
+use crate::output::one_line;
+use crate::queue::{Peek, PeekState, Purge, Redrive, Selection};
 
 /// `pause` and `resume`.
 pub(super) async fn set_paused(
@@ -30,12 +31,20 @@ pub(super) async fn set_paused(
 /// `purge`.
 pub(super) async fn purge(place: &Workplace<'_>, given: Option<&str>, args: &PurgeArgs) -> Result<Outcome> {
     let target = Target::open(place, given, &args.name.name).await?;
-    let dead = args.dead.then(|| target.dead_queue());
+    let dead = if args.dead {
+        target.dead_queue().await?.filter(|dead| *dead != target.queue)
+    } else {
+        None
+    };
     let purge = Purge { dry_run: args.dry_run };
     if !args.dry_run {
-        let widened = dead.as_ref().map(|dead| format!(" and of {dead}")).unwrap_or_default();
+        let count = target.connection.purge(&target.queue, Purge { dry_run: true }).await?;
+        let widened = dead
+            .as_ref()
+            .map(|dead| format!(" and all of {dead}"))
+            .unwrap_or_default();
         let question = format!(
-            "Remove all ready and delayed messages of queue {}{widened}?",
+            "Remove all ready and delayed messages of queue {} ({count} now){widened}?",
             target.queue
         );
         if !confirm(place.context, question).await? {
@@ -57,8 +66,10 @@ pub(super) async fn purge(place: &Workplace<'_>, given: Option<&str>, args: &Pur
     place.context.output.report(&report, |_| {
         let verb = if args.dry_run { "would remove" } else { "removed" };
         let mut lines = vec![format!("{verb} {removed} message(s) from queue {}", target.queue)];
-        if let (Some(count), Some(dead)) = (removed_dead, &dead) {
-            lines.push(format!("{verb} {count} message(s) from queue {dead}"));
+        match (removed_dead, &dead) {
+            (Some(count), Some(dead)) => lines.push(format!("{verb} {count} message(s) from queue {dead}")),
+            _ if args.dead => lines.push(format!("queue {} has no dead-letter queue of its own", target.queue)),
+            _ => {}
         }
         lines.join("\n")
     })?;
@@ -67,7 +78,7 @@ pub(super) async fn purge(place: &Workplace<'_>, given: Option<&str>, args: &Pur
 
 /// `delete`.
 pub(super) async fn delete(place: &Workplace<'_>, given: Option<&str>, args: &DeleteArgs) -> Result<Outcome> {
-    let target = Target::find(place, given, &args.name.name).await?;
+    let target = Target::open_as_it_is(place, given, &args.name.name).await?;
     let queue = &target.queue;
     if args.dry_run {
         let info = target.connection.info(queue).await?;
@@ -96,26 +107,62 @@ pub(super) async fn delete(place: &Workplace<'_>, given: Option<&str>, args: &De
 pub(super) async fn drop_message(place: &Workplace<'_>, given: Option<&str>, args: &MessageArgs) -> Result<Outcome> {
     let target = Target::open(place, given, &args.name.name).await?;
     let (id, queue) = (&args.id, &target.queue);
-    if !args.dry_run {
+    let gone = if args.dry_run {
+        is_in(&target, id, &[PeekState::Ready, PeekState::Delayed]).await?
+    } else {
         if !confirm(place.context, format!("Remove message {id} from queue {queue}?")).await? {
             return Ok(refused(place));
         }
-        if !target.connection.drop_message(queue, id).await? {
-            return Err(no_such_message(id, queue, "or it is held; see `qctl managequeue peek`"));
-        }
+        target.connection.drop_message(queue, id).await?
+    };
+    if !gone {
+        return Err(not_dropped(&target, id).await);
     }
     say_one(place, args, &target, "dropped", "drop")
+}
+
+/// Whether a message is in one of these states: what a dry run tells.
+async fn is_in(target: &Target, id: &str, states: &[PeekState]) -> Result<bool> {
+    let look = Peek {
+        state: None,
+        id: Some(id.to_owned()),
+        limit: 10,
+    };
+    let found = target.connection.peek(&target.queue, &look).await?;
+    Ok(found.iter().any(|peeked| states.contains(&peeked.state)))
+}
+
+/// Why a message could not be dropped.
+async fn not_dropped(target: &Target, id: &str) -> Error {
+    let held = Peek {
+        state: Some(PeekState::Held),
+        id: Some(id.to_owned()),
+        limit: 1,
+    };
+    let queue = &target.queue;
+    match target.connection.peek(queue, &held).await {
+        Ok(found) if !found.is_empty() => Error::temporary(format!(
+            "message {} of queue {queue} is held by a consumer; stop that first, `qctl managequeue info` names it",
+            one_line(id)
+        )),
+        _ => no_such_message(id, queue, "; `qctl managequeue peek` shows what there is"),
+    }
 }
 
 /// `release`.
 pub(super) async fn release(place: &Workplace<'_>, given: Option<&str>, args: &MessageArgs) -> Result<Outcome> {
     let target = Target::open(place, given, &args.name.name).await?;
     let (id, queue) = (&args.id, &target.queue);
-    if !args.dry_run && !target.connection.release_message(queue, id).await? {
+    let released = if args.dry_run {
+        is_in(&target, id, &[PeekState::Delayed]).await?
+    } else {
+        target.connection.release_message(queue, id).await?
+    };
+    if !released {
         return Err(no_such_message(
             id,
             queue,
-            "that is delayed; see `qctl managequeue peek --state delayed`",
+            " that is delayed; `qctl managequeue peek --state delayed` shows what there is",
         ));
     }
     say_one(place, args, &target, "released", "release")
@@ -124,41 +171,59 @@ pub(super) async fn release(place: &Workplace<'_>, given: Option<&str>, args: &M
 /// `redrive`.
 pub(super) async fn redrive(place: &Workplace<'_>, given: Option<&str>, args: &RedriveArgs) -> Result<Outcome> {
     let target = Target::open(place, given, &args.name.name).await?;
+    // A dead-letter queue stands for the queue it serves; where it serves several, each letter goes back to its own.
+    let back_to = match target.source().await? {
+        Some(source) => Some(source),
+        None if target.is_for_dead_letters().await? => None,
+        None => Some(target.queue.clone()),
+    };
+    let Some(dead) = target.dead_queue().await? else {
+        return Err(Error::not_found(format!(
+            "queue {} has no dead-letter queue, so there is nothing to move back; what is rejected there is dropped",
+            target.queue
+        )));
+    };
     let redrive = Redrive {
         selection: Selection {
             id: args.id.clone(),
             matching: args.matching.clone(),
             since: args.since,
             until: args.until,
-            limit: args.limit,
+            limit: args.limit.filter(|limit| *limit > 0),
         },
-        rate: args.rate,
+        rate: args.rate.filter(|rate| *rate > 0),
         dry_run: args.dry_run,
         within: None,
     };
-    let report = target.connection.redrive(&target.queue, &redrive).await?;
+    let named = back_to.as_ref().unwrap_or(&target.queue);
+    let report = target.connection.redrive(named, &redrive).await?;
+    if let Some(id) = &args.id
+        && report.moved == 0
+    {
+        return Err(no_such_message(
+            id,
+            &dead,
+            "; `qctl managequeue peek --state dead` shows what there is",
+        ));
+    }
     let document = json!({
-        "queue": target.queue,
+        "queue": back_to,
+        "from": dead,
         "moved": report.moved,
         "left": report.left,
         "dry_run": args.dry_run,
     });
     place.context.output.report(&document, |_| {
         let verb = if args.dry_run { "would move" } else { "moved" };
+        let place = match &back_to {
+            Some(queue) => format!("to queue {queue}"),
+            None => "to the queues they came from".to_owned(),
+        };
         format!(
-            "{verb} {} dead letter(s) back to queue {}, {} left",
-            report.moved, target.queue, report.left
+            "{verb} {} dead letter(s) of {dead} back {place}, {} left",
+            report.moved, report.left
         )
     })?;
-    if let Some(id) = &args.id
-        && report.moved == 0
-    {
-        return Err(no_such_message(
-            id,
-            &target.dead_queue(),
-            "; see `qctl managequeue peek --state dead`",
-        ));
-    }
     Ok(Outcome::DONE)
 }
 
@@ -176,10 +241,7 @@ fn say_one(place: &Workplace<'_>, args: &MessageArgs, target: &Target, done: &st
 }
 
 fn no_such_message(id: &str, queue: &str, further: &str) -> Error {
-    Error::not_found(format!(
-        "no message {} in queue {queue} {further}",
-        crate::output::one_line(id)
-    ))
+    Error::not_found(format!("no message {} in queue {queue}{further}", one_line(id)))
 }
 
 fn refused(place: &Workplace<'_>) -> Outcome {

@@ -1,8 +1,10 @@
 //! `check`: compares a queue's figures with limits, for monitors: one line, and an exit code of 0, 1 or 2.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::CheckArgs;
 use super::target::Target;
@@ -42,9 +44,46 @@ struct Verdict {
     ready: u64,
     oldest_seconds: Option<f64>,
     dead: Option<u64>,
+    paused: bool,
     blocked_by: Vec<String>,
-    /// Figure and limits in the form of monitoring plugins.
-    performance: Vec<String>,
+    /// What was compared, by its name.
+    compared: BTreeMap<&'static str, Compared>,
+}
+
+/// A figure and its limits.
+#[derive(Debug, Serialize)]
+struct Compared {
+    value: Value,
+    warning: Option<Value>,
+    critical: Value,
+}
+
+impl Compared {
+    fn new<T: Into<Value> + Copy>(value: T, limit: Threshold<T>) -> Self {
+        Self {
+            value: value.into(),
+            warning: limit.warning.map(Into::into),
+            critical: limit.critical.into(),
+        }
+    }
+
+    /// In the form of monitoring plugins.
+    fn performance(&self, name: &str) -> String {
+        let (label, unit) = name.strip_suffix("_seconds").map_or((name, ""), |label| (label, "s"));
+        let warning = self.warning.as_ref().map(plain).unwrap_or_default();
+        format!(
+            "{label}={}{unit};{warning};{}",
+            plain(&self.value),
+            plain(&self.critical)
+        )
+    }
+}
+
+/// A number without an idle fraction.
+fn plain(number: &Value) -> String {
+    number
+        .as_f64()
+        .map_or_else(|| number.to_string(), |number| number.to_string())
 }
 
 impl Verdict {
@@ -60,12 +99,15 @@ impl Verdict {
                 .map(|seconds| format!("oldest {}", human_seconds(seconds))),
         );
         parts.extend(self.dead.map(|count| format!("{count} dead")));
+        parts.extend(self.paused.then(|| "paused".to_owned()));
         parts.extend(self.blocked_by.iter().cloned());
+        let compared = self.compared.iter();
+        let performance: Vec<String> = compared.map(|(name, figure)| figure.performance(name)).collect();
         crate::output::one_line(&format!(
             "{level} - {}: {} | {}",
             self.queue,
             parts.join(", "),
-            self.performance.join(" ")
+            performance.join(" ")
         ))
     }
 }
@@ -77,10 +119,10 @@ fn judge(args: &CheckArgs, info: &QueueInfo) -> Option<Verdict> {
     } else {
         Level::Warning
     };
-    let mut performance = Vec::new();
+    let mut compared = BTreeMap::new();
     if let Some(limit) = args.max_ready {
         level = level.max(compare(info.ready, limit));
-        performance.push(measured("ready", info.ready, "", limit));
+        compared.insert("ready", Compared::new(info.ready, limit));
     }
     if let Some(limit) = args.max_age {
         let age = match info.oldest_seconds {
@@ -93,12 +135,12 @@ fn judge(args: &CheckArgs, info: &QueueInfo) -> Option<Verdict> {
             critical: limit.critical.as_secs_f64(),
         };
         level = level.max(compare(age, seconds));
-        performance.push(measured("age", (age * 1000.0).round() / 1000.0, "s", seconds));
+        compared.insert("age_seconds", Compared::new((age * 1000.0).round() / 1000.0, seconds));
     }
     if let Some(limit) = args.max_dead {
         let dead = info.dead?;
         level = level.max(compare(dead, limit));
-        performance.push(measured("dead", dead, "", limit));
+        compared.insert("dead", Compared::new(dead, limit));
     }
     Some(Verdict {
         queue: info.name.clone(),
@@ -106,8 +148,9 @@ fn judge(args: &CheckArgs, info: &QueueInfo) -> Option<Verdict> {
         ready: info.ready,
         oldest_seconds: info.oldest_seconds,
         dead: info.dead,
+        paused: info.paused,
         blocked_by: info.blocked_by.clone(),
-        performance,
+        compared,
     })
 }
 
@@ -119,11 +162,6 @@ fn compare<T: PartialOrd + Copy>(value: T, limit: Threshold<T>) -> Level {
     } else {
         Level::Ok
     }
-}
-
-fn measured<T: std::fmt::Display + Copy>(name: &str, value: T, unit: &str, limit: Threshold<T>) -> String {
-    let warning = limit.warning.map(|warning| warning.to_string()).unwrap_or_default();
-    format!("{name}={value}{unit};{warning};{}", limit.critical)
 }
 
 #[cfg(test)]
@@ -162,7 +200,7 @@ mod tests {
             .line();
         assert_eq!(
             line,
-            "WARNING - mail: 5 ready, oldest 1m 30s, 1 dead | ready=5;4;10 age=90s;;120"
+            "WARNING - mail: 5 ready, oldest 1m 30s, 1 dead | age=90s;;120 ready=5;4;10"
         );
     }
 

@@ -1,11 +1,15 @@
 //! `declare`: makes a queue, as configured or with the properties given.
 
+use std::time::Duration;
+
+use serde_json::Value;
+
 use super::DeclareArgs;
-use super::target::Target;
+use super::target::{Target, customary};
 use crate::cli::values;
 use crate::commands::Outcome;
 use crate::context::Workplace;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::queue::{HeaderValue, Queue, Topology};
 use crate::settings::suggestion;
 
@@ -22,13 +26,17 @@ const PROPERTIES: &[&str] = &[
 
 /// Declares one queue with all that its entry needs.
 pub(super) async fn run(place: &Workplace<'_>, given: Option<&str>, args: &DeclareArgs) -> Result<Outcome> {
-    let target = Target::open(place, given, &args.name.name).await?;
-    let mut queue = target.configured.clone().unwrap_or_else(|| Queue {
-        name: target.queue.clone(),
-        durable: true,
-        dead_letter: Some(target.dead_queue()),
-        ..Queue::default()
-    });
+    let target = Target::open_or_new(place, given, &args.name.name).await?;
+    let mut queue = match &target.configured {
+        Some(configured) => configured.clone(),
+        None => unconfigured(&target).await?,
+    };
+    if target.configured.is_some() && !args.argument.is_empty() {
+        place.context.output.warn(format_args!(
+            "queue {} is configured; whoever sends or consumes next may set it back to what the configuration says",
+            queue.name
+        ));
+    }
     for (name, value) in &args.argument {
         set(&mut queue, name, value)?;
     }
@@ -54,6 +62,31 @@ pub(super) async fn run(place: &Workplace<'_>, given: Option<&str>, args: &Decla
         format!("{verb} queue {}", queue.name)
     })?;
     Ok(Outcome::DONE)
+}
+
+/// The queue as it is, so that naming one property leaves the others alone; a new one has what all queues have.
+async fn unconfigured(target: &Target) -> Result<Queue> {
+    let new = Queue {
+        name: target.queue.clone(),
+        durable: true,
+        dead_letter: Some(customary(&target.queue)),
+        ..Queue::default()
+    };
+    let info = match target.connection.info(&target.queue).await {
+        Ok(info) => info,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => return Ok(new),
+        Err(error) => return Err(error),
+    };
+    let number = |name: &str| info.properties.get(name).and_then(Value::as_u64);
+    let ttl = info.properties.get("ttl_seconds").and_then(Value::as_f64);
+    Ok(Queue {
+        max_priority: number("max_priority").and_then(|most| u8::try_from(most).ok()),
+        ttl: ttl.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+        max_length: number("max_length"),
+        max_bytes: number("max_bytes"),
+        dead_letter: info.dead_letter,
+        ..new
+    })
 }
 
 fn set(queue: &mut Queue, name: &str, value: &str) -> Result<()> {

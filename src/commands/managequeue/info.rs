@@ -1,6 +1,7 @@
 //! `info`: a queue's figures, ending with why nothing moves.
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::Name;
 use super::target::Target;
@@ -57,12 +58,13 @@ fn text(report: &Report) -> String {
         ("paused".to_owned(), if info.paused { "yes" } else { "no" }.to_owned()),
         ("dead letters to".to_owned(), known(info.dead_letter.as_ref())),
     ];
-    rows.extend(info.properties.iter().cloned());
-    rows.extend(
-        info.counters
-            .iter()
-            .map(|(name, count)| (name.clone(), count.to_string())),
-    );
+    rows.extend(info.properties.iter().map(|(name, value)| property(name, value)));
+    rows.extend(info.bindings.iter().map(|binding| {
+        let place = format!("{} {}", binding.exchange, binding.routing_key);
+        ("binding".to_owned(), place)
+    }));
+    let counters = info.counters.iter();
+    rows.extend(counters.map(|(name, count)| (name.replace('_', " "), count.to_string())));
     let mut text = facts(rows);
     if !info.consumer_list.is_empty() {
         text.push_str("\n\n");
@@ -85,6 +87,18 @@ fn text(report: &Report) -> String {
         text.push_str(&crate::output::one_line(reason));
     }
     text
+}
+
+/// A limit by its name, with its unit.
+fn property(name: &str, value: &Value) -> (String, String) {
+    let told = name.replace('_', " ");
+    if let (Some(name), Some(seconds)) = (told.strip_suffix(" seconds"), value.as_f64()) {
+        (name.to_owned(), human_seconds(seconds))
+    } else if let (true, Some(bytes)) = (told.ends_with(" bytes"), value.as_u64()) {
+        (told, human_bytes(bytes))
+    } else {
+        (told, value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    }
 }
 
 /// Sentences that say what stands between the messages and their handling; none where messages can move.

@@ -8,15 +8,23 @@ use crate::commands::Outcome;
 use crate::commands::sending::headers_json;
 use crate::context::Workplace;
 use crate::error::{Error, Result};
-use crate::output::{encoded, human_bytes, human_time, known, preview, printable, table};
+use crate::output::{encoded, human_bytes, human_time, known, one_line, preview, printable, rfc3339, table};
 use crate::queue::message::header;
-use crate::queue::{Peek, PeekState, Peeked};
+use crate::queue::{HeaderValue, Peek, PeekState, Peeked};
 
 /// Shows messages of one queue.
 pub(super) async fn run(place: &Workplace<'_>, given: Option<&str>, args: &PeekArgs) -> Result<Outcome> {
     let target = Target::open(place, given, &args.name.name).await?;
     let (queue, state) = match args.state {
-        Some(State::Dead) => (target.dead_queue(), None),
+        Some(State::Dead) => match target.dead_queue().await? {
+            Some(dead) => (dead, None),
+            None => {
+                return Err(Error::not_found(format!(
+                    "queue {} has no dead-letter queue; what is rejected there is dropped",
+                    target.queue
+                )));
+            }
+        },
         Some(State::Ready) => (target.queue.clone(), Some(PeekState::Ready)),
         Some(State::Delayed) => (target.queue.clone(), Some(PeekState::Delayed)),
         Some(State::Held) => (target.queue.clone(), Some(PeekState::Held)),
@@ -25,32 +33,42 @@ pub(super) async fn run(place: &Workplace<'_>, given: Option<&str>, args: &PeekA
     let peek = Peek {
         state,
         id: args.id.clone(),
-        limit: args.limit as usize,
+        limit: match args.limit {
+            0 => usize::MAX,
+            limit => usize::try_from(limit).unwrap_or(usize::MAX),
+        },
     };
     let found = target.connection.peek(&queue, &peek).await?;
+    let is_dead = args.state == Some(State::Dead) || target.is_for_dead_letters().await?;
     if found.is_empty()
         && let Some(id) = &args.id
     {
         return Err(Error::not_found(format!(
-            "no message {id} in queue {queue}; `qctl managequeue peek` without --id shows what there is"
+            "no message {} in queue {queue}; `qctl managequeue peek` without --id shows what there is",
+            one_line(id)
         )));
     }
     let output = &place.context.output;
     if output.is_json() {
-        output.json(&found.iter().map(document).collect::<Vec<_>>())?;
+        output.json(&found.iter().map(|peeked| document(peeked, is_dead)).collect::<Vec<_>>())?;
     } else if found.is_empty() {
         output.note(format_args!("no messages in queue {queue}"));
     } else if args.body {
-        let texts: Vec<String> = found.iter().map(in_full).collect();
+        let texts: Vec<String> = found.iter().map(|peeked| in_full(peeked, is_dead)).collect();
         output.line(texts.join("\n\n"))?;
     } else {
-        output.line(overview(&found))?;
+        output.line(if is_dead {
+            overview_of_dead(&found)
+        } else {
+            overview(&found)
+        })?;
     }
     Ok(Outcome::DONE)
 }
 
-fn state_name(state: PeekState) -> &'static str {
+fn state_name(state: PeekState, is_dead: bool) -> &'static str {
     match state {
+        PeekState::Ready if is_dead => "dead",
         PeekState::Ready => "ready",
         PeekState::Delayed => "delayed",
         PeekState::Held => "held",
@@ -63,7 +81,7 @@ fn overview(found: &[Peeked]) -> String {
         found.iter().map(|peeked| {
             vec![
                 known(peeked.message.id.as_ref()),
-                state_name(peeked.state).to_owned(),
+                state_name(peeked.state, false).to_owned(),
                 known(peeked.message.timestamp.map(human_time)),
                 peeked.attempt.to_string(),
                 human_bytes(peeked.message.body.len() as u64),
@@ -74,11 +92,41 @@ fn overview(found: &[Peeked]) -> String {
     )
 }
 
-fn in_full(peeked: &Peeked) -> String {
+/// Of dead letters, why and when they died is what is asked.
+fn overview_of_dead(found: &[Peeked]) -> String {
+    table(
+        &["id", "died", "attempts", "size", "routing key", "reason", "body"],
+        found.iter().map(|peeked| {
+            vec![
+                known(peeked.message.id.as_ref()),
+                known(died(peeked).map(human_time)),
+                peeked.attempt.to_string(),
+                human_bytes(peeked.message.body.len() as u64),
+                peeked.message.routing_key.clone(),
+                known(text_of(peeked, header::REASON).map(|reason| preview(reason.as_bytes(), 60))),
+                preview(&peeked.message.body, 40),
+            ]
+        }),
+    )
+}
+
+fn died(peeked: &Peeked) -> Option<i64> {
+    peeked
+        .message
+        .headers
+        .get(header::DEAD_AT)
+        .and_then(HeaderValue::as_int)
+}
+
+fn text_of<'a>(peeked: &'a Peeked, name: &str) -> Option<&'a str> {
+    peeked.message.headers.get(name).and_then(HeaderValue::as_text)
+}
+
+fn in_full(peeked: &Peeked, is_dead: bool) -> String {
     let message = &peeked.message;
     let mut lines = vec![
         format!("id: {}", known(message.id.as_ref())),
-        format!("state: {}", state_name(peeked.state)),
+        format!("state: {}", state_name(peeked.state, is_dead)),
         format!("exchange: {}", peeked.exchange),
         format!("routing key: {}", message.routing_key),
         format!("content type: {}", known(message.content_type.as_ref())),
@@ -95,39 +143,38 @@ fn in_full(peeked: &Peeked) -> String {
             known(holder.label.as_ref())
         )
     }));
-    lines.extend(
-        message
-            .headers
-            .get(header::REASON)
-            .and_then(|reason| reason.as_text())
-            .map(|reason| format!("reason: {reason}")),
-    );
+    lines.extend(died(peeked).map(|time| format!("died: {}", human_time(time))));
+    lines.extend(text_of(peeked, header::DEAD_QUEUE).map(|queue| format!("from queue: {queue}")));
+    lines.extend(text_of(peeked, header::REASON).map(|reason| format!("reason: {reason}")));
     let headers = headers_json(&message.headers);
     if headers.as_object().is_some_and(|headers| !headers.is_empty()) {
         lines.push(format!("headers: {headers}"));
     }
-    let head: Vec<String> = lines.iter().map(|line| crate::output::one_line(line)).collect();
+    let head: Vec<String> = lines.iter().map(|line| one_line(line)).collect();
     format!("{}\n\n{}", head.join("\n"), printable(&message.body))
 }
 
-fn document(peeked: &Peeked) -> Value {
+fn document(peeked: &Peeked, is_dead: bool) -> Value {
     let message = &peeked.message;
     let (encoding, body) = encoded(&message.body);
     json!({
         "id": message.id,
-        "state": state_name(peeked.state),
+        "state": state_name(peeked.state, is_dead),
         "exchange": peeked.exchange,
         "routing_key": message.routing_key,
         "content_type": message.content_type,
         "correlation_id": message.correlation_id,
         "reply_to": message.reply_to,
         "priority": message.priority,
-        "ttl": message.ttl.map(|ttl| ttl.as_secs_f64()),
         "timestamp": message.timestamp,
+        "published_at": message.timestamp.map(rfc3339),
         "attempt": peeked.attempt,
         "deliveries": peeked.deliveries,
-        "due": peeked.due,
+        "due_at": peeked.due.map(rfc3339),
         "holder": peeked.holder,
+        "dead_at": died(peeked).map(rfc3339),
+        "dead_queue": text_of(peeked, header::DEAD_QUEUE),
+        "reason": text_of(peeked, header::REASON),
         "headers": headers_json(&message.headers),
         "size": message.body.len(),
         "body": body,

@@ -1,10 +1,13 @@
 //! Which queue a name means.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::context::Workplace;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::output::one_line;
 use crate::queue::{Connection, Queue, Topology};
+use crate::settings::suggestion;
 
 /// A queue that was named, on its open connection.
 pub(super) struct Target {
@@ -16,6 +19,8 @@ pub(super) struct Target {
     pub configured: Option<Queue>,
     /// All that the entry needs to be there.
     pub topology: Topology,
+    /// The configured queues whose dead letters come to this one.
+    sources: Vec<String>,
     /// The connection's name.
     pub connection_name: String,
     /// The connection.
@@ -24,15 +29,38 @@ pub(super) struct Target {
 
 impl Target {
     /// Finds what `name` means, says so, connects, and makes sure that what is configured for it is there, whoever looks
-    /// first.
+    /// first. A queue that is neither configured nor there is an error.
     pub(super) async fn open(place: &Workplace<'_>, given: Option<&str>, name: &str) -> Result<Self> {
         let target = Self::find(place, given, name).await?;
-        target.connection.declare(&target.topology).await?;
+        match target.connection.declare(&target.topology).await {
+            Ok(()) => target.require(place, name).await?,
+            // What is there can be looked at and emptied all the same.
+            Err(error) if error.kind() == ErrorKind::Config => {
+                target.require(place, name).await?;
+                place.context.output.warn(error);
+            }
+            Err(error) => return Err(error),
+        }
+        target.tell(place, name);
         Ok(target)
     }
 
     /// As `open`, but declares nothing.
-    pub(super) async fn find(place: &Workplace<'_>, given: Option<&str>, name: &str) -> Result<Self> {
+    pub(super) async fn open_as_it_is(place: &Workplace<'_>, given: Option<&str>, name: &str) -> Result<Self> {
+        let target = Self::find(place, given, name).await?;
+        target.require(place, name).await?;
+        target.tell(place, name);
+        Ok(target)
+    }
+
+    /// As `open`, for a queue that need not be there.
+    pub(super) async fn open_or_new(place: &Workplace<'_>, given: Option<&str>, name: &str) -> Result<Self> {
+        let target = Self::find(place, given, name).await?;
+        target.tell(place, name);
+        Ok(target)
+    }
+
+    async fn find(place: &Workplace<'_>, given: Option<&str>, name: &str) -> Result<Self> {
         if name.is_empty() {
             return Err(Error::usage(
                 "NAME is empty; `qctl managequeue list-configured` shows the names there are",
@@ -41,30 +69,102 @@ impl Target {
         let named = resolve(place, name)?;
         let entry = place.connection_or(given, &named.connection)?;
         let connection = place.connect(entry).await?;
-        place.context.output.note(format_args!(
-            "{} {name}: queue {} on connection {} ({})",
-            named.kind,
-            named.queue,
-            entry.name,
-            connection.driver()
-        ));
         Ok(Self {
             kind: named.kind,
             queue: named.queue,
             configured: named.configured,
             topology: named.topology,
+            sources: named.sources,
             connection_name: entry.name.clone(),
             connection,
         })
     }
 
-    /// The dead-letter queue, by configuration or else by custom.
-    pub(super) fn dead_queue(&self) -> String {
-        self.configured
-            .as_ref()
-            .and_then(|queue| queue.dead_letter.clone())
-            .unwrap_or_else(|| format!("{}.dead", self.queue))
+    fn tell(&self, place: &Workplace<'_>, name: &str) {
+        place.context.output.note(format_args!(
+            "{} {}: queue {} on connection {} ({})",
+            self.kind,
+            one_line(name),
+            one_line(&self.queue),
+            self.connection_name,
+            self.connection.driver()
+        ));
     }
+
+    /// A queue that is not there gets the names that are, instead of whatever the verb would make of it.
+    async fn require(&self, place: &Workplace<'_>, name: &str) -> Result<()> {
+        let there = match self.connection.list().await {
+            Ok(there) => there,
+            Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if there.contains(&self.queue) {
+            return Ok(());
+        }
+        // Queues of those who wait for a reply are there, but not listed.
+        match self.connection.info(&self.queue).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            _ => return Ok(()),
+        }
+        let config = &place.config;
+        let entries = config.consumers.keys().chain(config.producers.keys());
+        let known = entries.chain(&there).map(String::as_str);
+        let hint = match suggestion(name, known.clone()) {
+            Some(near) => format!("; did you mean `{near}`?"),
+            None if self.kind != "queue" => "; `qctl managequeue declare` makes it".to_owned(),
+            None if known.clone().next().is_none() => "; there are none yet".to_owned(),
+            None => "; `qctl managequeue list` shows the queues there are".to_owned(),
+        };
+        let what = match self.kind {
+            "queue" => "no consumer, producer or queue is called".to_owned(),
+            kind => format!("{kind} {} has no queue", one_line(name)),
+        };
+        Err(Error::not_found(format!(
+            "{what} `{}` on connection {}{hint}",
+            self.queue.escape_debug(),
+            self.connection_name
+        )))
+    }
+
+    /// Where this queue's dead letters are: itself where it is one for dead letters; `None` where they are dropped.
+    pub(super) async fn dead_queue(&self) -> Result<Option<String>> {
+        if self.is_for_dead_letters().await? {
+            return Ok(Some(self.queue.clone()));
+        }
+        match self.connection.info(&self.queue).await {
+            Ok(info) => Ok(info.dead_letter),
+            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(match &self.configured {
+                Some(queue) => queue.dead_letter.clone(),
+                None => Some(customary(&self.queue)),
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The queue whose dead letters this one holds, where it is one queue's only.
+    pub(super) async fn source(&self) -> Result<Option<String>> {
+        if let [only] = self.sources.as_slice() {
+            return Ok(Some(only.clone()));
+        }
+        let Some(source) = self.queue.strip_suffix(".dead").filter(|_| self.sources.is_empty()) else {
+            return Ok(None);
+        };
+        match self.connection.info(source).await {
+            Ok(info) => Ok((info.dead_letter.as_ref() == Some(&self.queue)).then(|| source.to_owned())),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether other queues' dead letters come here.
+    pub(super) async fn is_for_dead_letters(&self) -> Result<bool> {
+        Ok(!self.sources.is_empty() || self.source().await?.is_some())
+    }
+}
+
+/// The name of the dead-letter queue of a queue that names none.
+pub(super) fn customary(queue: &str) -> String {
+    format!("{queue}.dead")
 }
 
 struct Named {
@@ -72,6 +172,7 @@ struct Named {
     queue: String,
     configured: Option<Queue>,
     topology: Topology,
+    sources: Vec<String>,
     connection: String,
 }
 
@@ -82,6 +183,7 @@ fn resolve(place: &Workplace<'_>, name: &str) -> Result<Named> {
             queue: consumer.queue.name.clone(),
             configured: Some(consumer.queue.clone()),
             topology: consumer.topology.clone(),
+            sources: Vec::new(),
             connection: consumer.connection.clone(),
         });
     }
@@ -119,22 +221,32 @@ fn resolve(place: &Workplace<'_>, name: &str) -> Result<Named> {
             queue,
             configured,
             topology: producer.topology.clone(),
+            sources: Vec::new(),
             connection: producer.connection.clone(),
         });
     }
-    // A broker's queue that a consumer names is known better from there.
-    let configured = place
-        .config
-        .consumers
-        .values()
-        .find(|consumer| consumer.queue.name == name);
+    // A broker's queue that a consumer names, for itself or for its dead letters, is known better from there.
+    let consumers = || place.config.consumers.values();
+    let sources: BTreeSet<&str> = consumers()
+        .filter(|consumer| consumer.queue.dead_letter.as_deref() == Some(name))
+        .map(|consumer| consumer.queue.name.as_str())
+        .collect();
+    let taking = consumers().find(|consumer| consumer.queue.name == name);
+    let known =
+        taking.or_else(|| consumers().find(|consumer| consumer.topology.queues.iter().any(|queue| queue.name == name)));
     Ok(Named {
         kind: "queue",
         queue: name.to_owned(),
-        configured: configured.map(|consumer| consumer.queue.clone()),
-        topology: configured.map(|consumer| consumer.topology.clone()).unwrap_or_default(),
-        connection: configured
-            .map(|consumer| consumer.connection.clone())
-            .unwrap_or_default(),
+        configured: known.and_then(|consumer| {
+            consumer
+                .topology
+                .queues
+                .iter()
+                .find(|queue| queue.name == name)
+                .cloned()
+        }),
+        topology: known.map(|consumer| consumer.topology.clone()).unwrap_or_default(),
+        sources: sources.into_iter().map(str::to_owned).collect(),
+        connection: known.map(|consumer| consumer.connection.clone()).unwrap_or_default(),
     })
 }
