@@ -16,6 +16,7 @@ use super::model::{Config, ConnectionEntry, ConsumerEntry, ProducerEntry};
 use super::names::those_there_are;
 use super::producers::{ProducerDraft, producer};
 use super::sections::{self, Sections};
+use crate::consumer::RetryPolicy;
 use crate::drivers::DRIVERS;
 use crate::error::{Error, Result};
 use crate::handlers::{Commands, HANDLERS, HandlerContext, HandlerSpec};
@@ -200,6 +201,11 @@ impl Entries {
         for (connection, draft) in &consumers {
             fabrics.entry(connection).or_default().bind(draft)?;
         }
+        for (connection, fabric) in &fabrics {
+            if let Some(entry) = connections.get(*connection) {
+                fabric.check(&*entry.connector)?;
+            }
+        }
         let producers = producers
             .iter()
             .map(|(connection, draft)| {
@@ -259,7 +265,10 @@ fn consumer_entry(connection: &str, draft: &ConsumerDraft, fabric: &Fabric<'_>) 
         handler_settings: draft.handler_settings.clone(),
         concurrency: draft.concurrency,
         prefetch: draft.prefetch,
-        retry: draft.retry.clone(),
+        retry: RetryPolicy {
+            keep: fabric.keeps(queue),
+            ..draft.retry.clone()
+        },
         exit_codes: draft.exit_codes.clone(),
         replies_allow: draft.replies_allow.clone(),
         stop_grace: draft.stop_grace,

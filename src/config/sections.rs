@@ -28,9 +28,27 @@ pub(super) fn collect(roots: Vec<Settings>) -> Result<Sections> {
         extend(&mut sections.consumers, root.entries(&["consumers"])?)?;
         extend(&mut sections.commands, root.entries(&["commands"])?)?;
         once(&mut sections.state_dir, root.setting(&["state_dir"])?)?;
+        not_yet(
+            root.setting(&["workers"])?,
+            "until then have systemd or another supervisor run `qctl consumer NAME`",
+        )?;
+        not_yet(
+            root.setting(&["listeners"])?,
+            "until then let handlers do what listeners would",
+        )?;
         root.finish()?;
     }
     Ok(sections)
+}
+
+/// A section that later versions read. Empty ones say nothing and are taken.
+fn not_yet(section: Option<Setting>, meanwhile: &str) -> Result<()> {
+    match section {
+        Some(setting) if !setting.is_empty() => Err(setting.error(format!(
+            "is not in this version of qctl yet; remove it, and {meanwhile}"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn once(known: &mut Option<Setting>, new: Option<Setting>) -> Result<()> {
