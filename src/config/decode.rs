@@ -175,7 +175,11 @@ impl Entries {
             .iter()
             .map(|draft| Ok((name_of(&draft.connection, &draft.setting)?, draft)))
             .collect::<Result<_>>()?;
-        let namesake = |producer: &ProducerDraft| consumers.iter().find(|(_, draft)| draft.name == producer.name);
+        let by_name: BTreeMap<&str, &(String, &ConsumerDraft)> = consumers
+            .iter()
+            .map(|consumer| (consumer.1.name.as_str(), consumer))
+            .collect();
+        let namesake = |producer: &ProducerDraft| by_name.get(producer.name.as_str()).copied();
         let producers: Vec<(String, &ProducerDraft)> = producers
             .iter()
             .map(|draft| {

@@ -1,6 +1,6 @@
 //! Puts together what the entries say about exchanges and queues: each is described once, wherever it is named.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::consumers::{ConsumerDraft, DeadLetter};
 use super::implicit;
@@ -17,6 +17,8 @@ use crate::settings::Setting;
 pub(super) struct Fabric<'a> {
     exchanges: BTreeMap<&'a str, KnownExchange<'a>>,
     queues: BTreeMap<&'a str, KnownQueue<'a>>,
+    /// The queues that consumers name for their dead letters.
+    dead: BTreeSet<&'a str>,
 }
 
 struct KnownExchange<'a> {
@@ -47,6 +49,9 @@ impl<'a> Fabric<'a> {
     pub(super) fn add_consumer(&mut self, consumer: &'a ConsumerDraft) -> Result<()> {
         for binding in &consumer.queue.bindings {
             self.add_exchange(&binding.exchange, false)?;
+        }
+        if let DeadLetter::Queue(dead) = &consumer.dead_letter {
+            self.dead.insert(dead);
         }
         let draft = &consumer.queue;
         let new = KnownQueue {
@@ -219,8 +224,7 @@ impl<'a> Fabric<'a> {
     }
 
     fn holds_dead_letters(&self, name: &str) -> bool {
-        let target = |known: &KnownQueue<'_>| matches!(known.dead_letter, DeadLetter::Queue(dead) if dead == name);
-        usual_dead_letter(name).is_none() || self.queues.values().any(target)
+        usual_dead_letter(name).is_none() || self.dead.contains(name)
     }
 
     /// A queue with all that it needs: its dead-letter queue and the exchanges it is bound to.

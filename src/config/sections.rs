@@ -1,5 +1,7 @@
 //! The top-level keys of all files, put together.
 
+use std::collections::HashMap;
+
 use crate::error::Result;
 use crate::settings::{Setting, Settings};
 
@@ -63,12 +65,16 @@ fn once(known: &mut Option<Setting>, new: Option<Setting>) -> Result<()> {
 }
 
 fn extend(known: &mut Entries, new: Option<Entries>) -> Result<()> {
-    for (name, setting) in new.unwrap_or_default() {
-        if let Some((_, first)) = known.iter().find(|(other, _)| *other == name) {
-            return Err(twice(first, &setting));
-        }
-        known.push((name, setting));
+    let new = new.unwrap_or_default();
+    // Within one file the parser has refused it.
+    let first: HashMap<&str, &Setting> = known.iter().map(|(name, setting)| (name.as_str(), setting)).collect();
+    if let Some((there, here)) = new
+        .iter()
+        .find_map(|(name, here)| Some((first.get(name.as_str())?, here)))
+    {
+        return Err(twice(there, here));
     }
+    known.extend(new);
     Ok(())
 }
 

@@ -170,6 +170,14 @@ fn a_full_configuration_means_what_it_says() {
         (Some(5), true, None)
     );
 
+    assert_eq!(config.consumers["kept"].handler.kind, "command");
+    // Kept on demand, and where other consumers' dead letters are.
+    for (name, expected) in [("kept", true), ("lost", true), ("old", false), ("work", false)] {
+        let consumer = &config.consumers[name];
+        assert_eq!(consumer.retry.keep, expected, "{name}");
+        assert!(!expected || consumer.topology.queues.len() == 1, "{name}");
+    }
+
     let console = &config.commands.entries[0];
     assert_eq!((console.name.as_str(), console.run.len()), ("console", 3));
     assert_eq!(

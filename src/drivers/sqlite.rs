@@ -98,7 +98,7 @@ pub fn options(mut settings: Settings) -> Result<StoreOptions> {
         options.durability = durability;
     }
     if let Some(mode) = settings.text(&["mode"])? {
-        options.mode = u32::from_str_radix(&mode, 8)
+        options.mode = u32::from_str_radix(mode.strip_prefix("0o").unwrap_or(&mode), 8)
             .ok()
             .filter(|mode| mode & !0o777 == 0 && mode & 0o600 == 0o600)
             .ok_or_else(|| {

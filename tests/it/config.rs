@@ -319,3 +319,47 @@ fn what_a_later_version_reads_is_not_called_a_slip() {
         .any_stdout()
         .check();
 }
+
+#[test]
+fn files_from_other_editors_are_read() {
+    for yaml in [
+        "\u{feff}consumers:\n  a:\n    handler: noop\n",
+        "consumers:\r\n  a:\r\n    handler: noop\r\n",
+    ] {
+        Place::with_config(yaml)
+            .run(["config", "check"])
+            .stdout_contains("1 consumer(s)")
+            .check();
+        Place::with_config(&yaml.replace("handler", "handlr"))
+            .run(["config", "check"])
+            .code(78)
+            .stderr_contains("./qctl.yml:3: consumers.a.handlr: unknown key; did you mean `handler`?")
+            .check();
+    }
+}
+
+/// The time to read a configuration grows with its length and not with its square.
+#[test]
+fn a_large_configuration_is_read_in_a_moment() {
+    use std::fmt::Write as _;
+
+    let mut yaml = "producers:\n  all: { exchange: { name: all, type: topic } }\n".to_owned();
+    for number in 0..3000 {
+        writeln!(yaml, "  c{number}: {{}}").unwrap();
+    }
+    yaml.push_str("consumers:\n");
+    for number in 0..3000 {
+        writeln!(yaml, "  c{number}: {{ handler: noop, dead_letter: lost, queue: {{ bindings: {{ exchange: all, routing_key: k{number} }} }} }}").unwrap();
+    }
+    let place = Place::with_config(&yaml);
+    let begun = std::time::Instant::now();
+    place
+        .run(["config", "check"])
+        .stdout_contains("3001 producer(s), 3000 consumer(s)")
+        .check();
+    assert!(
+        begun.elapsed() < std::time::Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+}
