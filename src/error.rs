@@ -4,6 +4,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 
 /// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -125,6 +126,22 @@ impl Error {
     pub fn at(mut self, place: impl fmt::Display) -> Self {
         self.message = format!("{place}: {}", self.message);
         self
+    }
+
+    /// `what` (a path, mostly) could not be written: the reason decides whether waiting, another user or another name helps.
+    pub fn unwritable(what: impl fmt::Display, reason: io::Error) -> Self {
+        use io::ErrorKind as Io;
+        let (kind, next) = match reason.kind() {
+            Io::StorageFull | Io::QuotaExceeded => (ErrorKind::Temporary, "make room, then try again"),
+            Io::OutOfMemory | Io::ResourceBusy | Io::WouldBlock | Io::TimedOut | Io::Interrupted => {
+                (ErrorKind::Temporary, "try again")
+            }
+            Io::PermissionDenied | Io::ReadOnlyFilesystem => {
+                (ErrorKind::NotAllowed, "name a file that this user may write")
+            }
+            _ => (ErrorKind::BadInput, "name another file"),
+        };
+        Self::new(kind, format!("{what} cannot be written; {next}")).because(reason)
     }
 
     /// What kind of error it is.

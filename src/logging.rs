@@ -44,10 +44,7 @@ impl Logging<'_> {
                 .create(true)
                 .append(true)
                 .open(path)
-                .map_err(|error| {
-                    Error::bad_input(format!("--log-file {} cannot be opened for appending", path.display()))
-                        .because(error)
-                })?;
+                .map_err(|error| Error::unwritable(format_args!("--log-file {}", path.display()), error))?;
             let builder = builder.with_ansi(false).with_writer(Mutex::new(file));
             if self.json {
                 adopt(builder.json().finish());

@@ -43,12 +43,6 @@ pub fn run(args: &EchobackArgs, context: &Context) -> Result<Outcome> {
         .append(true)
         .open(path)
         .and_then(|mut file| file.write_all(line.as_bytes()))
-        .map_err(|error| {
-            Error::bad_input(format!(
-                "{} cannot be appended to; name a file that can",
-                path.display()
-            ))
-            .because(error)
-        })?;
+        .map_err(|error| Error::unwritable(path.display(), error))?;
     Ok(Outcome::DONE)
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use dialoguer::Input;
 
 use super::Outcome;
-use crate::config::{self, InitAnswers};
+use crate::config::{self, InitAnswers, Surroundings};
 use crate::context::Context;
 use crate::error::{Error, Result};
 
@@ -16,7 +16,8 @@ use crate::error::{Error, Result};
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   qctl init
-  qctl init --yes /etc/qctl/qctl.yml")]
+  qctl init --yes /etc/qctl/qctl.yml
+  qctl init - > qctl.yml")]
 pub struct InitArgs {
     /// Overwrite a file that is there
     #[arg(long)]
@@ -24,7 +25,7 @@ pub struct InitArgs {
     /// Print the configuration instead of writing it
     #[arg(long)]
     dry_run: bool,
-    /// Where to write (default: --config, else ./qctl.yml)
+    /// Where to write; - is standard output (default: --config, else ./qctl.yml)
     #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     file: Option<PathBuf>,
 }
@@ -36,31 +37,56 @@ pub fn run(args: &InitArgs, context: &Context) -> Result<Outcome> {
         .clone()
         .or_else(|| context.global.config.clone())
         .unwrap_or_else(|| PathBuf::from("qctl.yml"));
-    if !args.force && !args.dry_run && path.exists() {
+    if args.dry_run || path.as_os_str() == "-" {
+        let text = config::first_file(&InitAnswers::default());
+        context.output.bytes(text.as_bytes())?;
+        return Ok(Outcome::DONE);
+    }
+    // A link that leads nowhere is there too.
+    if !args.force && path.symlink_metadata().is_ok() {
         return Err(there_already(&path));
     }
-    let asks =
-        !context.global.yes && !args.dry_run && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    if !asks && !context.global.yes && !args.dry_run {
+    let asks = !context.global.yes && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if !asks && !context.global.yes {
         return Err(Error::usage(
             "nobody can be asked here: add --yes for the defaults, or --dry-run to see them",
         ));
     }
     let answers = if asks { ask()? } else { InitAnswers::default() };
     let text = config::first_file(&answers);
-    if args.dry_run {
-        context.output.bytes(text.as_bytes())?;
-        return Ok(Outcome::DONE);
-    }
-    write(&path, &text, args.force)?;
+    write(&path, &text, args.force).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => there_already(&path),
+        _ => Error::unwritable(path.display(), error),
+    })?;
     let report = serde_json::json!({ "file": path });
     context
         .output
         .report(&report, |_| format!("wrote {}", path.display()))?;
-    context
-        .output
-        .note("next: `qctl config check`, then `qctl queuecommand demo echoback hello`");
+    let qctl = called_with(&path);
+    context.output.note(format_args!(
+        "next: `{qctl} config check`, then `{qctl} queuecommand {} echoback hello`",
+        quoted(&answers.queue)
+    ));
     Ok(Outcome::DONE)
+}
+
+/// How qctl is called so that it reads this file: with its name, unless it is found without.
+fn called_with(path: &Path) -> String {
+    let same = |found: &Path| matches!((found.canonicalize(), path.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    match config::locate(&Surroundings::of_process(), None) {
+        Ok(Some(located)) if same(&located.file) => "qctl".to_owned(),
+        _ => format!("qctl --config {}", quoted(&path.to_string_lossy())),
+    }
+}
+
+/// As one word of a shell.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+=".contains(c);
+    if !text.is_empty() && !text.starts_with('-') && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 fn ask() -> Result<InitAnswers> {
@@ -82,23 +108,30 @@ fn question(prompt: &str, default: &str) -> Result<String> {
         .map_err(|error| Error::general("the question could not be asked; add --yes").because(error))
 }
 
-fn write(path: &Path, text: &str, force: bool) -> Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true);
-    if force {
-        options.create(true).truncate(true);
-    } else {
-        options.create_new(true);
+/// Writes a new file, or exchanges the one that is there once the new one is whole: a full disk leaves the old one.
+fn write(path: &Path, text: &str, force: bool) -> std::io::Result<()> {
+    // What a link points to is exchanged, not the link.
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    match target.metadata() {
+        Ok(there) if force && there.is_file() => {
+            let mut name = target.file_name().unwrap_or_default().to_owned();
+            name.push(format!(".new-{}", std::process::id()));
+            let new = target.with_file_name(name);
+            create(&new, text)?;
+            std::fs::set_permissions(&new, there.permissions())
+                .and_then(|()| std::fs::rename(&new, &target))
+                .inspect_err(|_| drop(std::fs::remove_file(&new)))
+        }
+        Ok(_) if force => OpenOptions::new().write(true).open(&target)?.write_all(text.as_bytes()),
+        _ => create(path, text),
     }
-    options
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|error| {
-            if error.kind() == ErrorKind::AlreadyExists {
-                return there_already(path);
-            }
-            Error::bad_input(format!("{} cannot be written; name another FILE", path.display())).because(error)
-        })
+}
+
+fn create(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .inspect_err(|_| drop(std::fs::remove_file(path)))
 }
 
 fn there_already(path: &Path) -> Error {

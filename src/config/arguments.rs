@@ -10,6 +10,10 @@ const LETTERS: &str = "S text, I integer, D decimal, T time (seconds since 1970)
 /// A map of arguments. A list of two whose first element is a single letter is a typed pair; write a plain list of that
 /// look as `[A, [S, x]]`.
 pub(super) fn arguments(setting: &Setting) -> Result<Headers> {
+    // PHP's empty array, as the predecessors write it.
+    if setting.is_list() && setting.is_empty() {
+        return Ok(Headers::new());
+    }
     setting
         .entries()?
         .into_iter()

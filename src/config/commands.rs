@@ -17,64 +17,49 @@ pub(super) fn commands(entries: &Entries) -> Result<Commands> {
 fn command(name: &str, setting: &Setting) -> Result<CommandEntry> {
     check_name(setting, "a command", name)?;
     let mut settings = setting.settings()?;
-    let entry = CommandEntry {
-        name: name.to_owned(),
-        run: run(&mut settings)?,
-        allow: allow(&mut settings)?,
-        env: environment(&mut settings)?,
-        cwd: folder(&mut settings)?,
-        dash_arguments: settings
-            .choice(
-                &["dash_arguments"],
-                &[
-                    ("refuse", DashArguments::Refuse),
-                    ("separator", DashArguments::Separator),
-                    ("allow", DashArguments::Allow),
-                ],
-            )?
-            .unwrap_or_default(),
-    };
-    settings.finish()?;
-    Ok(entry)
-}
-
-fn run(settings: &mut Settings) -> Result<Vec<String>> {
-    let Some(run) = settings.setting(&["run"])? else {
+    let run = settings.command_line(&["run"])?;
+    let allow = allow(&mut settings)?;
+    let env = environment(&mut settings)?;
+    let cwd = folder(&mut settings)?;
+    let dash_arguments = settings
+        .choice(
+            &["dash_arguments"],
+            &[
+                ("refuse", DashArguments::Refuse),
+                ("separator", DashArguments::Separator),
+                ("allow", DashArguments::Allow),
+            ],
+        )?
+        .unwrap_or_default();
+    settings.check_unknown()?;
+    let Some(run) = run else {
         return Err(settings.missing(
             "run",
             "the program and its leading arguments, such as `[php, bin/console]`",
         ));
     };
-    let words = run.texts()?;
-    if words.first().is_none_or(String::is_empty) {
-        return Err(run.error("must name a program, such as `[php, bin/console]`"));
-    }
-    if words.iter().any(|word| word.contains('\0')) {
-        return Err(run.error("must not hold NUL characters"));
-    }
-    // No shell splits it, so this would look for a program with a space in its name.
-    if !run.is_list() && words[0].contains(char::is_whitespace) {
-        let split: Vec<&str> = words[0].split_whitespace().collect();
-        return Err(run.error(format!(
-            "is one program's name, with a space in it; write a list such as `[{}]`",
-            split.join(", ").escape_debug()
-        )));
-    }
-    Ok(words)
-}
-
-fn allow(settings: &mut Settings) -> Result<Vec<Pattern>> {
-    let Some(allow) = settings.setting(&["allow"])? else {
+    let Some(allow) = allow else {
         return Err(settings.missing(
             "allow",
             "the command names that are taken, such as `[\"app:*\"]`; everything else is refused",
         ));
     };
-    allow
-        .list()?
-        .iter()
-        .map(|setting| Pattern::parse(&setting.text()?).map_err(|message| setting.error(message)))
-        .collect()
+    Ok(CommandEntry {
+        name: name.to_owned(),
+        run,
+        allow,
+        env,
+        cwd,
+        dash_arguments,
+    })
+}
+
+fn allow(settings: &mut Settings) -> Result<Option<Vec<Pattern>>> {
+    let Some(allow) = settings.setting(&["allow"])? else {
+        return Ok(None);
+    };
+    let pattern = |setting: &Setting| Pattern::parse(&setting.text()?).map_err(|message| setting.error(message));
+    allow.list()?.iter().map(pattern).collect::<Result<_>>().map(Some)
 }
 
 fn environment(settings: &mut Settings) -> Result<Vec<(String, String)>> {
@@ -106,6 +91,6 @@ fn folder(settings: &mut Settings) -> Result<Option<String>> {
     let path = cwd.file_path()?;
     match path.to_str() {
         Some(path) => Ok(Some(path.to_owned())),
-        None => Err(cwd.error("lies below a folder whose name is not UTF-8; give an absolute path")),
+        None => Err(cwd.not_utf8()),
     }
 }

@@ -9,6 +9,8 @@ use super::queues::{self, BindingDraft, QueueDraft};
 use crate::consumer::{Backoff, ExitCodes, RetryPolicy, Verdict};
 use crate::error::Result;
 use crate::handlers::HandlerSpec;
+use crate::queue::topology::usual_dead_letter;
+use crate::queue::{HeaderValue, Queue};
 use crate::settings::{Setting, Settings, Value};
 
 /// What `dead_letter:` says.
@@ -18,6 +20,8 @@ pub(super) enum DeadLetter {
     Unsaid,
     /// What is given up is removed.
     None,
+    /// What is given up stays where it is, and is tried again after the longest wait.
+    Keep,
     /// This queue.
     Queue(String),
 }
@@ -46,7 +50,11 @@ pub(super) fn consumer(name: &str, setting: &Setting, tables: Tables) -> Result<
     let queue = queues::queue(name, setting, settings.setting(&["queue", "queue_options"])?)?;
     let exchange = settings.setting(&["exchange", "exchange_options"])?;
     let queue = bound_to(queue, exchange)?;
-    let (handler, handler_settings) = handler(&mut settings, tables)?;
+    let handler_key = settings.setting(&["handler"])?;
+    let callback_key = settings.setting(&["callback"])?;
+    if handler_key.is_some() && callback_key.is_some() {
+        return Err(settings.error("callback", "is given, and so is `handler`; keep one of the two"));
+    }
     let concurrency = settings.count_within(&["concurrency"], 1, 1000)?.unwrap_or(1) as usize;
     let prefetch = queues::prefetch(&mut settings)?;
     if prefetch.is_some() && queue.prefetch.is_some() {
@@ -61,9 +69,12 @@ pub(super) fn consumer(name: &str, setting: &Setting, tables: Tables) -> Result<
         .map_or_else(|| Ok(ExitCodes::default()), |setting| exit_codes(&setting))?;
     let dead_letter = if let Some(setting) = settings.setting(&["dead_letter"])? {
         dead_letter(&setting, &queue.queue.name)?
+    } else if let Some(name) = native_dead_letter(&queue.queue) {
+        DeadLetter::Queue(name)
     } else {
-        let usual = format!("{}.dead", queue.queue.name);
-        check_name(&queue.setting, "a dead-letter queue", &usual)?;
+        if let Some(usual) = usual_dead_letter(&queue.queue.name) {
+            check_name(&queue.setting, "a dead-letter queue", &usual)?;
+        }
         DeadLetter::Unsaid
     };
     let stop_grace = settings.limit_duration(&["stop_grace"])?.flatten();
@@ -75,7 +86,16 @@ pub(super) fn consumer(name: &str, setting: &Setting, tables: Tables) -> Result<
             allow
         }
     };
-    settings.finish()?;
+    settings.check_unknown()?;
+    let (handler, handler_settings) = match (handler_key, callback_key) {
+        (Some(setting), _) => handler(&setting, tables)?,
+        (None, Some(setting)) => callback(&setting, tables)?,
+        (None, None) => {
+            let kinds: Vec<&str> = tables.handlers.iter().map(|spec| spec.kind).collect();
+            let meaning = format!("what takes the messages, one of {}", kinds.join(", "));
+            return Err(settings.missing("handler", meaning));
+        }
+    };
     Ok(ConsumerDraft {
         name: name.to_owned(),
         setting: setting.clone(),
@@ -111,17 +131,43 @@ fn bound_to(mut queue: QueueDraft, exchange: Option<Setting>) -> Result<QueueDra
     Ok(queue)
 }
 
-fn handler(settings: &mut Settings, tables: Tables) -> Result<(&'static HandlerSpec, Settings)> {
-    let kinds = || tables.handlers.iter().map(|spec| spec.kind);
-    let Some(setting) = settings.setting(&["handler"])? else {
-        return Err(settings.missing(
-            "handler",
-            format!(
-                "what takes the messages, one of {}",
-                kinds().collect::<Vec<_>>().join(", ")
-            ),
-        ));
+/// The Kaliop bundle's services that take messages: how their ids end, and the handler that takes the same messages here.
+/// The one that runs commands within the process takes the same bodies as the one that spawns them.
+const CALLBACKS: &[(&str, &str)] = &[
+    ("message_consumer.console_command", "command"),
+    ("message_consumer.inprocess_console_command", "command"),
+    ("message_consumer.http_request", "http"),
+    ("message_consumer.xmlrpc_call", "xmlrpc"),
+    ("message_consumer.symfony_service", "service"),
+    ("message_consumer.noop", "noop"),
+];
+
+/// `callback:` names a service of the predecessor's application, which stands for a handler.
+fn callback(setting: &Setting, tables: Tables) -> Result<(&'static HandlerSpec, Settings)> {
+    let service = setting.text()?;
+    let kinds: Vec<&str> = tables.handlers.iter().map(|spec| spec.kind).collect();
+    let known = CALLBACKS.iter().find(|(id, _)| {
+        let before = service.strip_suffix(id);
+        before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
+    });
+    let Some((_, kind)) = known else {
+        return Err(setting.error(format!(
+            "names the service {}, which qctl cannot call; write `handler:` with one of {}",
+            setting.quoted(),
+            kinds.join(", ")
+        )));
     };
+    match tables.handler(kind) {
+        Some(spec) => Ok((spec, setting.empty_settings())),
+        None => Err(setting.error(format!(
+            "means `handler: {kind}`, which is not in this version of qctl yet; there are {}",
+            kinds.join(", ")
+        ))),
+    }
+}
+
+fn handler(setting: &Setting, tables: Tables) -> Result<(&'static HandlerSpec, Settings)> {
+    let kinds = || tables.handlers.iter().map(|spec| spec.kind);
     let (kind, setting, handler_settings) = match setting.written() {
         Value::Map(entries) => match entries.as_slice() {
             [(kind, _)] => {
@@ -193,6 +239,8 @@ fn retry_policy(mut settings: Settings) -> Result<RetryPolicy> {
         min,
         max,
         jitter,
+        // Decided where all queues are known.
+        keep: false,
     };
     settings.finish()?;
     Ok(policy)
@@ -246,24 +294,37 @@ fn code_range(text: &str) -> Option<(i32, i32)> {
     }
 }
 
+/// The dead-letter queue that the arguments of AMQP name: the default exchange leads to the queue of the key's name.
+fn native_dead_letter(queue: &Queue) -> Option<String> {
+    let text = |name: &str| match queue.arguments.get(name) {
+        Some(HeaderValue::Text(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let key = text("x-dead-letter-routing-key").filter(|key| !key.is_empty())?;
+    let by_default = text("x-dead-letter-exchange").is_none_or(str::is_empty);
+    by_default.then(|| key.to_owned())
+}
+
 fn dead_letter(setting: &Setting, queue: &str) -> Result<DeadLetter> {
     let name = if setting.is_map() {
         let mut settings = setting.settings()?;
-        let Some(name) = settings.text(&["queue"])? else {
-            return Err(settings.missing("queue", "the queue for messages that are given up"));
-        };
-        settings.finish()?;
-        name
+        let name = settings.text(&["queue"])?;
+        settings.check_unknown()?;
+        name.ok_or_else(|| settings.missing("queue", "the queue for messages that are given up"))?
     } else {
         let name = setting.text()?;
-        if name == "none" {
-            return Ok(DeadLetter::None);
+        match name.as_str() {
+            "none" => return Ok(DeadLetter::None),
+            "keep" => return Ok(DeadLetter::Keep),
+            _ => name,
         }
-        name
     };
     check_name(setting, "a dead-letter queue", &name)?;
     if name == queue {
-        return Err(setting.error("is the queue itself: what is given up would come back for ever; name another queue"));
+        return Err(setting.error(
+            "is the queue itself: what is given up would come back at once, for ever; name another queue, or `keep` to try \
+             it again after the longest wait",
+        ));
     }
     Ok(DeadLetter::Queue(name))
 }

@@ -16,6 +16,7 @@ use super::model::{Config, ConnectionEntry, ConsumerEntry, ProducerEntry};
 use super::names::those_there_are;
 use super::producers::{ProducerDraft, producer};
 use super::sections::{self, Sections};
+use crate::consumer::RetryPolicy;
 use crate::drivers::DRIVERS;
 use crate::error::{Error, Result};
 use crate::handlers::{Commands, HANDLERS, HandlerContext, HandlerSpec};
@@ -174,7 +175,11 @@ impl Entries {
             .iter()
             .map(|draft| Ok((name_of(&draft.connection, &draft.setting)?, draft)))
             .collect::<Result<_>>()?;
-        let namesake = |producer: &ProducerDraft| consumers.iter().find(|(_, draft)| draft.name == producer.name);
+        let by_name: BTreeMap<&str, &(String, &ConsumerDraft)> = consumers
+            .iter()
+            .map(|consumer| (consumer.1.name.as_str(), consumer))
+            .collect();
+        let namesake = |producer: &ProducerDraft| by_name.get(producer.name.as_str()).copied();
         let producers: Vec<(String, &ProducerDraft)> = producers
             .iter()
             .map(|draft| {
@@ -199,6 +204,11 @@ impl Entries {
         }
         for (connection, draft) in &consumers {
             fabrics.entry(connection).or_default().bind(draft)?;
+        }
+        for (connection, fabric) in &fabrics {
+            if let Some(entry) = connections.get(*connection) {
+                fabric.check(&*entry.connector)?;
+            }
         }
         let producers = producers
             .iter()
@@ -259,7 +269,10 @@ fn consumer_entry(connection: &str, draft: &ConsumerDraft, fabric: &Fabric<'_>) 
         handler_settings: draft.handler_settings.clone(),
         concurrency: draft.concurrency,
         prefetch: draft.prefetch,
-        retry: draft.retry.clone(),
+        retry: RetryPolicy {
+            keep: fabric.keeps(queue),
+            ..draft.retry.clone()
+        },
         exit_codes: draft.exit_codes.clone(),
         replies_allow: draft.replies_allow.clone(),
         stop_grace: draft.stop_grace,

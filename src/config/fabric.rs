@@ -1,6 +1,6 @@
 //! Puts together what the entries say about exchanges and queues: each is described once, wherever it is named.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::consumers::{ConsumerDraft, DeadLetter};
 use super::implicit;
@@ -8,7 +8,8 @@ use super::names::those_there_are;
 use super::producers::ProducerDraft;
 use super::queues::{BindingDraft, ExchangeDraft};
 use crate::error::Result;
-use crate::queue::{Binding, Exchange, ExchangeKind, Queue, Topology};
+use crate::queue::topology::usual_dead_letter;
+use crate::queue::{Binding, Connector, Exchange, ExchangeKind, Queue, Topology};
 use crate::settings::Setting;
 
 /// The exchanges and queues of one connection.
@@ -16,6 +17,8 @@ use crate::settings::Setting;
 pub(super) struct Fabric<'a> {
     exchanges: BTreeMap<&'a str, KnownExchange<'a>>,
     queues: BTreeMap<&'a str, KnownQueue<'a>>,
+    /// The queues that consumers name for their dead letters.
+    dead: BTreeSet<&'a str>,
 }
 
 struct KnownExchange<'a> {
@@ -46,6 +49,9 @@ impl<'a> Fabric<'a> {
     pub(super) fn add_consumer(&mut self, consumer: &'a ConsumerDraft) -> Result<()> {
         for binding in &consumer.queue.bindings {
             self.add_exchange(&binding.exchange, false)?;
+        }
+        if let DeadLetter::Queue(dead) = &consumer.dead_letter {
+            self.dead.insert(dead);
         }
         let draft = &consumer.queue;
         let new = KnownQueue {
@@ -159,6 +165,33 @@ impl<'a> Fabric<'a> {
         }
     }
 
+    /// Has the driver judge what is described, so that it is refused at load and not at the first message.
+    pub(super) fn check(&self, connector: &dyn Connector) -> Result<()> {
+        let judged = |topology: Topology, at: Option<&Setting>| {
+            connector.check(&topology).map_err(|error| match at {
+                Some(setting) => setting.error(error),
+                None => error,
+            })
+        };
+        for known in self.exchanges.values() {
+            let exchanges = vec![known.exchange.clone()];
+            let topology = Topology {
+                exchanges,
+                queues: Vec::new(),
+            };
+            judged(topology, known.described_at)?;
+        }
+        for (name, known) in &self.queues {
+            let queues = vec![self.queue(name)];
+            let topology = Topology {
+                exchanges: Vec::new(),
+                queues,
+            };
+            judged(topology, known.described_at)?;
+        }
+        Ok(())
+    }
+
     /// The exchange as declared.
     pub(super) fn exchange(&self, name: &str) -> Option<&Exchange> {
         self.exchanges.get(name).map(|known| &known.exchange)
@@ -169,14 +202,29 @@ impl<'a> Fabric<'a> {
         match self.queues.get(name) {
             Some(known) => Queue {
                 dead_letter: match known.dead_letter {
-                    DeadLetter::Unsaid => Some(format!("{name}.dead")),
-                    DeadLetter::None => None,
+                    DeadLetter::Unsaid if self.holds_dead_letters(name) => None,
+                    DeadLetter::Unsaid => usual_dead_letter(name),
+                    DeadLetter::None | DeadLetter::Keep => None,
                     DeadLetter::Queue(dead) => Some(dead.clone()),
                 },
                 ..known.queue.clone()
             },
+            None if self.holds_dead_letters(name) => implicit::dead_letter_queue(name),
             None => implicit::queue(name),
         }
+    }
+
+    /// Whether what is given up in this queue stays there: on demand, and where it is a dead letter already.
+    pub(super) fn keeps(&self, name: &str) -> bool {
+        match self.queues.get(name).map(|known| known.dead_letter) {
+            Some(DeadLetter::Keep) => true,
+            Some(DeadLetter::Unsaid) => self.holds_dead_letters(name),
+            _ => false,
+        }
+    }
+
+    fn holds_dead_letters(&self, name: &str) -> bool {
+        usual_dead_letter(name).is_none() || self.dead.contains(name)
     }
 
     /// A queue with all that it needs: its dead-letter queue and the exchanges it is bound to.

@@ -99,14 +99,14 @@ fn capabilities() -> Capabilities {
 fn sqlite(mut settings: Settings) -> Result<Arc<dyn Connector>> {
     let url = settings.text(&["url"])?;
     let path = settings.text(&["path"])?;
+    settings.choice(&["durability"], &[("full", 0), ("normal", 1)])?;
+    settings.size(&["max_bytes"])?;
+    settings.check_unknown()?;
     let place = match (&url, &path) {
         (Some(url), None) => url.trim_start_matches("sqlite://").to_owned(),
         (None, Some(path)) => settings.folder().join(path).display().to_string(),
         _ => return Err(settings.missing("url", "the store's file")),
     };
-    settings.choice(&["durability"], &[("full", 0), ("normal", 1)])?;
-    settings.size(&["max_bytes"])?;
-    settings.finish()?;
     Ok(Arc::new(Endpoint(format!("sqlite {place}"))))
 }
 
@@ -136,12 +136,13 @@ fn command(mut settings: Settings, _: &HandlerContext) -> Result<Arc<dyn Handler
 }
 
 fn exec(mut settings: Settings, _: &HandlerContext) -> Result<Arc<dyn Handler>> {
-    if settings.texts(&["run"])?.is_none() {
-        return Err(settings.missing("run", "the program"));
-    }
+    let run = settings.command_line(&["run"])?;
     settings.text_map(&["env"])?;
     settings.limit_duration(&["timeout"])?;
-    settings.finish()?;
+    settings.check_unknown()?;
+    if run.is_none() {
+        return Err(settings.missing("run", "the program"));
+    }
     Ok(Arc::new(Nothing))
 }
 

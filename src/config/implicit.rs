@@ -7,9 +7,11 @@ use super::connections::entry;
 use super::decode::Tables;
 use super::find::Surroundings;
 use super::model::{ConnectionEntry, ConsumerEntry, ProducerEntry};
+use super::names::wrong_with;
 use crate::consumer::{ExitCodes, RetryPolicy};
 use crate::error::{Error, Result};
 use crate::handlers;
+use crate::queue::topology::usual_dead_letter;
 use crate::queue::{Queue, Topology};
 use crate::settings::{Environment, Settings, Source, Value};
 
@@ -35,13 +37,11 @@ pub(super) fn connection(surroundings: &Surroundings, folder: &Path, tables: Tab
     entry(CONNECTION, Settings::built_in("connections", source, entries), tables)
 }
 
-/// The queue that any entry has by default: durable, with a dead-letter queue.
+/// The queue that any entry has by default: durable, with the usual dead-letter queue.
 pub(super) fn queue(name: &str) -> Queue {
     Queue {
-        name: name.to_owned(),
-        durable: true,
-        dead_letter: Some(format!("{name}.dead")),
-        ..Queue::default()
+        dead_letter: usual_dead_letter(name),
+        ..dead_letter_queue(name)
     }
 }
 
@@ -55,9 +55,11 @@ pub(super) fn dead_letter_queue(name: &str) -> Queue {
 }
 
 fn topology(name: &str) -> Topology {
+    let queue = queue(name);
+    let dead = queue.dead_letter.as_deref().map(dead_letter_queue);
     Topology {
         exchanges: Vec::new(),
-        queues: vec![queue(name), dead_letter_queue(&format!("{name}.dead"))],
+        queues: std::iter::once(queue).chain(dead).collect(),
     }
 }
 
@@ -77,16 +79,23 @@ pub fn implicit_consumer(name: &str) -> Result<ConsumerEntry> {
     let handler =
         handlers::find(HANDLER).ok_or_else(|| Error::bug(format!("the handler {HANDLER} is not in the table")))?;
     let source = Source::new(PLACE, "/", String::new(), Environment::of::<String, String>([]));
+    if let Some(message) = wrong_with("the name of a queue", name) {
+        return Err(Error::bad_input(format!("{message}; give another name")));
+    }
+    let queue = queue(name);
     Ok(ConsumerEntry {
         name: name.to_owned(),
         connection: CONNECTION.to_owned(),
-        queue: queue(name),
         topology: topology(name),
         handler,
         handler_settings: Settings::built_in::<String>("handler", source, []),
         concurrency: 1,
         prefetch: None,
-        retry: RetryPolicy::default(),
+        retry: RetryPolicy {
+            keep: queue.dead_letter.is_none(),
+            ..RetryPolicy::default()
+        },
+        queue,
         exit_codes: ExitCodes::default(),
         replies_allow: Vec::new(),
         stop_grace: None,

@@ -100,7 +100,8 @@ impl Reader<'_> {
 
     /// The files that an include means, as errors will name them; a pattern's in the order of their names.
     fn matching(&self, including: &Path, pattern: &str, setting: &Setting) -> Result<Vec<PathBuf>> {
-        let path = including.parent().unwrap_or(Path::new("")).join(pattern);
+        let plain = pattern.trim_start_matches("./");
+        let path = including.parent().unwrap_or(Path::new("")).join(plain);
         let is_pattern = |text: &str| text.contains(['*', '?']);
         let (folder, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
         if is_pattern(folder) {

@@ -5,18 +5,61 @@ use std::path::Path;
 
 use super::fakes::{TABLES, surroundings};
 use super::load_with;
-use super::tests::{load, load_files, said};
+use super::schema::schema_of;
+use super::schema::validator::validate;
+use super::tests::{load, load_files, root_of, said};
 use crate::ErrorKind;
+
+/// Parts of what is said about mistakes that no schema can tell: they need other entries, a driver or the environment.
+const BEYOND_A_SCHEMA: &[&str] = &[
+    "no connection is called",
+    "to an `exchange` or to a `queue`",
+    "has no effect",
+    "means the same as",
+    "is no type letter",
+    "must be a whole number, not `many`",
+    "must be a list, not `1`",
+    "described differently",
+    "which qctl cannot call",
+    "not in this version of qctl yet; there are",
+    "and so is `handler`",
+    "is given here and at the queue",
+    "qos.global",
+    "must not be longer than",
+    "exit_codes.9-3",
+    "already given another meaning",
+    "is the queue itself",
+    "a queue is bound with",
+    "no producer of this connection",
+    "is a pattern, which a direct",
+    "has another `dead_letter`",
+    "allow[1]",
+    "the name of a variable",
+    "write a list such as `[${HOST}, x]`",
+    "is not set",
+];
 
 #[test]
 fn mistakes_name_file_line_key_and_what_was_meant() {
+    let schema = schema_of(TABLES);
     let connections = "connections: {local: \"sqlite:///q.db\", rabbit: \"fake://h\"}\ndefault: local\n";
     for (text, expected) in [
         (
             "conections: {}",
             "./qctl.yml:3: conections: unknown key; did you mean `connections`? (known here: include, default, ",
         ),
-        ("workers: {}", "./qctl.yml:3: workers: unknown key"),
+        (
+            "workers: {mail: {consumer: mail}}",
+            "./qctl.yml:3: workers: is not in this version of qctl yet; remove it, and until then have systemd",
+        ),
+        (
+            "workers: {list: {w: {queue_name: mail}}}",
+            "./qctl.yml:3: workers: is not in this version of qctl yet",
+        ),
+        (
+            "listeners: [{event: message_sent}]",
+            "./qctl.yml:3: listeners: is not in this version of qctl yet",
+        ),
         (
             "default: local",
             "./qctl.yml:3: default: this key was already given on line 2",
@@ -87,11 +130,35 @@ fn mistakes_name_file_line_key_and_what_was_meant() {
             "consumers: {a: {handler: comand}}",
             "consumers.a.handler: no handler is called `comand`; did you mean `command`? (there are command, exec)",
         ),
+        (
+            "consumers: {a: {handlr: command}}",
+            "consumers.a.handlr: unknown key; did you mean `handler`?",
+        ),
+        (
+            "consumers: {a: {callback: kaliop_queueing.message_consumer.http_request}}",
+            "consumers.a.callback: means `handler: http`, which is not in this version of qctl yet; there are command, exec",
+        ),
+        (
+            "consumers: {a: {callback: my.service}}",
+            "consumers.a.callback: names the service `my.service`, which qctl cannot call; write `handler:` with one of command, exec",
+        ),
+        (
+            "consumers: {a: {callback: my.service, handler: command}}",
+            "consumers.a.callback: is given, and so is `handler`",
+        ),
         ("consumers: {a: {handler: {}}}", "names no handler"),
         ("consumers: {a: {handler: {command: {}, exec: {}}}}", "names 2 handlers"),
         (
             "consumers: {a: {handler: {exec: {}}}}",
             "consumers.a.handler.exec: `run` is missing",
+        ),
+        (
+            "consumers: {a: {handler: {exec: {rn: x}}}}",
+            "consumers.a.handler.exec.rn: unknown key; did you mean `run`?",
+        ),
+        (
+            "consumers: {a: {handler: {exec: {run: sort -u}}}}",
+            "consumers.a.handler.exec.run: is one program's name, with a space in it; write a list such as `[sort, -u]`, or,",
         ),
         (
             "consumers: {a: {handler: {exec: {run: x, tmeout: 1}}}}",
@@ -174,6 +241,30 @@ fn mistakes_name_file_line_key_and_what_was_meant() {
             "dead_letter: `queue` is missing",
         ),
         (
+            "consumers: {a: {handler: command, dead_letter: {queu: x}}}",
+            "dead_letter.queu: unknown key; did you mean `queue`?",
+        ),
+        (
+            "consumers: {a: {handler: command, dead_letter: \"x\\ty\"}}",
+            "the name of a dead-letter queue must not hold control characters such as '\\t'",
+        ),
+        (
+            "consumers: {a: {handler: command, queue: \"x\\ty\"}}",
+            "the name of a queue must not hold control characters",
+        ),
+        (
+            "producers: {a: {queue: \"x\\ny\"}}",
+            "the name of a queue must not hold control characters",
+        ),
+        (
+            "producers: {a: {exchange: \"x\\x7Fy\"}}",
+            "the name of an exchange must not hold control characters",
+        ),
+        (
+            "producers: {a: {exchange: {nme: x}}}",
+            "producers.a.exchange.nme: unknown key; did you mean `name`?",
+        ),
+        (
             "consumers: {a: {handler: command, queue: \"\"}}",
             "the name of a queue must not be empty",
         ),
@@ -184,6 +275,10 @@ fn mistakes_name_file_line_key_and_what_was_meant() {
         (
             "consumers: {a: {handler: command, queue: {name: q, bindings: [{routing_key: x}]}}}",
             "bindings[0]: `exchange` is missing",
+        ),
+        (
+            "consumers: {a: {handler: command, queue: {name: q, bindings: [{exchnge: x}]}}}",
+            "bindings[0].exchnge: unknown key; did you mean `exchange`?",
         ),
         (
             "consumers: {a: {handler: command, queue: {routing_key: x}}}",
@@ -212,6 +307,14 @@ fn mistakes_name_file_line_key_and_what_was_meant() {
         ("commands: {c: {allow: x}}", "commands.c: `run` is missing"),
         ("commands: {c: {run: x}}", "commands.c: `allow` is missing"),
         (
+            "commands: {c: {run: x, alow: y}}",
+            "commands.c.alow: unknown key; did you mean `allow`?",
+        ),
+        (
+            "commands: {c: {run: \"${HOST} x\", allow: y}}",
+            "write a list such as `[${HOST}, x]`",
+        ),
+        (
             "commands: {c: {run: php bin/console, allow: x}}",
             "commands.c.run: is one program's name, with a space in it; write a list such as `[php, bin/console]`",
         ),
@@ -238,9 +341,19 @@ fn mistakes_name_file_line_key_and_what_was_meant() {
         ),
         ("state_dir: [x]", "state_dir: must be text"),
     ] {
-        let error = said(load(&format!("{connections}{text}\n")));
+        let whole = format!("{connections}{text}\n");
+        let error = said(load(&whole));
         assert!(error.starts_with("./qctl.yml:"), "{text}: {error}");
         assert!(error.contains(expected), "{text}: {error}");
+        // An editor tells it too, where no other entry, no driver and no variable need be known for it.
+        if let Ok(root) = root_of(&whole) {
+            let told = validate(&schema, &root).is_err();
+            assert_eq!(
+                told,
+                !BEYOND_A_SCHEMA.iter().any(|part| error.contains(part)),
+                "{text}: {error}"
+            );
+        }
     }
     let queue = "q".repeat(252);
     let error = said(load(&format!(
@@ -278,7 +391,31 @@ fn connections_say_which_drivers_there_are() {
             "{url: \"http://x\"}",
             "connections.c.url: no driver takes URLs of the scheme `http` (there are",
         ),
-        ("{host: x}", "connections.c: `url` is missing: say where messages are"),
+        ("{path: x}", "connections.c: `url` is missing: say where messages are"),
+        (
+            "{pth: x}",
+            "connections.c.pth: unknown key; did you mean `path`? (known here: url, driver, path, durability, ",
+        ),
+        (
+            "{ulr: \"sqlite:///q\"}",
+            "connections.c.ulr: unknown key; did you mean `url`?",
+        ),
+        (
+            "{driver: sqlite, pth: x}",
+            "connections.c.pth: unknown key; did you mean `path`?",
+        ),
+        (
+            "{host: h, port: 5672, login: l, password: p, vhost: /}",
+            "connections.c: needs the driver amqp, which this version of qctl does not have yet; there is sqlite, fake",
+        ),
+        (
+            "\"amqp://h\"",
+            "connections.c: needs the driver amqp, which this version of qctl does not have yet",
+        ),
+        (
+            "{driver: stomp}",
+            "connections.c.driver: needs the driver stomp, which this version",
+        ),
         (
             "{driver: sqlit, path: x}",
             "connections.c.driver: no driver is called `sqlit`; did you mean `sqlite`?",

@@ -20,16 +20,18 @@ pub(super) fn check_routing_key(setting: &Setting, key: &str) -> Result<()> {
 }
 
 fn check_text(setting: &Setting, what: &str, text: &str) -> Result<()> {
+    match wrong_with(what, text) {
+        Some(message) => Err(setting.error(message)),
+        None => Ok(()),
+    }
+}
+
+/// What is wrong with a name or a routing key.
+pub(super) fn wrong_with(what: &str, text: &str) -> Option<String> {
     if let Some(control) = text.chars().find(|c| c.is_control()) {
-        return Err(setting.error(format!("{what} must not hold control characters such as {control:?}")));
+        return Some(format!("{what} must not hold control characters such as {control:?}"));
     }
-    if text.len() > LONGEST {
-        return Err(setting.error(format!(
-            "{what} must not be longer than {LONGEST} bytes, and has {}",
-            text.len()
-        )));
-    }
-    Ok(())
+    (text.len() > LONGEST).then(|| format!("{what} must not be longer than {LONGEST} bytes, and has {}", text.len()))
 }
 
 /// The end of a sentence about a name that is not there: the near one, and those there are.

@@ -15,6 +15,10 @@ use crate::settings::{Environment, Form, Setting, Settings, Source};
 pub(super) struct Offered {
     pub(super) key: String,
     pub(super) form: Form,
+    /// The words of a choice.
+    pub(super) words: Vec<String>,
+    /// Nothing goes without it.
+    pub(super) required: bool,
 }
 
 /// The keys of a connection of this driver. The example may be the entry alone or the entry under its name.
@@ -27,7 +31,7 @@ pub(super) fn by_driver(spec: &'static DriverSpec, tables: Tables) -> Vec<Offere
         _ => None,
     });
     for setting in [Some(example.clone()), named].into_iter().flatten() {
-        if connections::connection("example", &setting, tables).is_ok() {
+        if connections::read("example", &setting, tables).is_ok() {
             return offered(&setting);
         }
     }
@@ -61,8 +65,14 @@ pub(super) fn by_handler(spec: &'static HandlerSpec) -> Vec<Offered> {
         concurrency: 1,
     };
     // Whether the example is good is for the handler's own tests to say.
-    let _ = (spec.parse)(settings, &context);
-    offered(&keys)
+    let _ = (spec.parse)(settings.clone(), &context);
+    let mut result = offered(&keys);
+    for offered in &mut result {
+        // An example has all that is needed; what it cannot do without is required.
+        offered.required =
+            settings.has(&offered.key) && (spec.parse)(settings.without(&offered.key), &context).is_err();
+    }
+    result
 }
 
 fn example(text: &str) -> Option<Setting> {
@@ -81,7 +91,12 @@ fn offered(setting: &Setting) -> Vec<Offered> {
         }
         for key in asked.keys {
             if !result.iter().any(|known| known.key == key) {
-                result.push(Offered { key, form: asked.form });
+                result.push(Offered {
+                    key,
+                    form: asked.form,
+                    words: asked.words.clone(),
+                    required: false,
+                });
             }
         }
     }

@@ -32,12 +32,10 @@ pub(super) fn exchange(setting: &Setting) -> Result<ExchangeDraft> {
 }
 
 fn described_exchange(mut settings: Settings) -> Result<Exchange> {
-    let Some(name) = settings.text(&["name"])? else {
-        return Err(settings.missing("name", "the exchange's name"));
-    };
+    let name = settings.text(&["name"])?;
     let kinds = [ExchangeKind::Direct, ExchangeKind::Fanout, ExchangeKind::Topic].map(|kind| (kind.name(), kind));
     let exchange = Exchange {
-        name,
+        name: name.clone().unwrap_or_default(),
         kind: settings.choice(&["type"], &kinds)?.unwrap_or_default(),
         durable: settings.boolean(&["durable"])?.unwrap_or(true),
         auto_delete: settings.boolean(AUTO_DELETE)?.unwrap_or(false),
@@ -45,8 +43,19 @@ fn described_exchange(mut settings: Settings) -> Result<Exchange> {
         passive: settings.boolean(&["passive"])?.unwrap_or(false),
         arguments: native_arguments(&mut settings)?,
     };
-    settings.finish()?;
-    Ok(exchange)
+    of_the_wire(&mut settings)?;
+    settings.check_unknown()?;
+    match name {
+        Some(_) => Ok(exchange),
+        None => Err(settings.missing("name", "the exchange's name")),
+    }
+}
+
+/// What only AMQP's wire protocol knows: predecessors write it, and nothing follows from it.
+fn of_the_wire(settings: &mut Settings) -> Result<()> {
+    settings.boolean(&["nowait"])?;
+    settings.setting(&["ticket"])?;
+    Ok(())
 }
 
 fn native_arguments(settings: &mut Settings) -> Result<Headers> {
@@ -125,6 +134,7 @@ fn described_queue(consumer: &str, setting: &Setting) -> Result<QueueDraft> {
         Some(setting) => Some((setting.clone(), routing_keys(&setting)?)),
     };
     let prefetch = prefetch(&mut settings)?;
+    of_the_wire(&mut settings)?;
     settings.finish()?;
     Ok(QueueDraft {
         queue,
@@ -138,16 +148,19 @@ fn described_queue(consumer: &str, setting: &Setting) -> Result<QueueDraft> {
 
 fn binding(setting: &Setting) -> Result<BindingDraft> {
     let mut settings = setting.settings()?;
-    let Some(named) = settings.setting(&["exchange", "name"])? else {
-        return Err(settings.missing("exchange", "the exchange that the queue is bound to"));
-    };
-    let exchange = exchange(&named)?;
+    let named = settings.setting(&["exchange", "name"])?;
     let keys = match settings.setting(ROUTING_KEYS)? {
         Some(setting) => routing_keys(&setting)?,
         None => Vec::new(),
     };
-    settings.finish()?;
-    Ok(BindingDraft { exchange, keys })
+    settings.check_unknown()?;
+    match named {
+        Some(named) => Ok(BindingDraft {
+            exchange: exchange(&named)?,
+            keys,
+        }),
+        None => Err(settings.missing("exchange", "the exchange that the queue is bound to")),
+    }
 }
 
 fn routing_keys(setting: &Setting) -> Result<Vec<String>> {

@@ -7,6 +7,9 @@ mod shapes;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(super) mod validator;
 
 use std::collections::BTreeMap;
 
@@ -15,8 +18,8 @@ use serde_json::{Map, Value, json};
 use super::decode::Tables;
 use super::offered::{self, Offered};
 use shapes::{
-    boolean, count, duration, key, limit_duration, map, meaning, named, object, one_or_many, open, shape, size, text,
-    texts, variable,
+    arguments, boolean, choice, command_line, count, duration, empty, key, limit_duration, meaning, name, named,
+    object, old, one_or_many, required, required_any, shape, size, text, texts, variable,
 };
 
 /// The JSON Schema (draft 2020-12) of a configuration file.
@@ -63,6 +66,12 @@ pub(super) fn schema_of(tables: Tables) -> Value {
                 "Where state is kept that is not the store's. Default: $XDG_STATE_HOME/qctl.",
                 text(),
             ),
+            key(
+                &["workers"],
+                "Not in this version yet: must be empty. Have a supervisor run `qctl consumer NAME`.",
+                empty(),
+            ),
+            key(&["listeners"], "Not in this version yet: must be empty.", empty()),
         ],
     );
     let top = root.as_object_mut().expect("an object schema is an object");
@@ -82,19 +91,16 @@ fn connection(tables: Tables) -> Value {
         .iter()
         .flat_map(|spec| spec.schemes.iter().copied())
         .collect();
+    let url = format!(r"^({}):|\$\{{", schemes.join("|"));
     let mut keys = vec![
-        key(
-            &["driver"],
-            "The driver, where no `url` says it.",
-            json!({ "enum": names }),
-        ),
+        key(&["driver"], "The driver, where no `url` says it.", choice(&names)),
         key(
             &["url"],
             &format!(
                 "Where messages are; its scheme picks the driver: {}.",
                 schemes.join(", ")
             ),
-            text(),
+            json!({ "type": "string", "pattern": url }),
         ),
     ];
     let mut of_drivers: BTreeMap<String, (Vec<&str>, Vec<Offered>)> = BTreeMap::new();
@@ -108,7 +114,7 @@ fn connection(tables: Tables) -> Value {
         }
     }
     for (name, (drivers, offers)) in &of_drivers {
-        let mut shapes: Vec<Value> = offers.iter().map(|offered| shape(offered.form)).collect();
+        let mut shapes: Vec<Value> = offers.iter().map(shape).collect();
         shapes.dedup();
         let shape = if shapes.len() == 1 { shapes.remove(0) } else { json!({}) };
         keys.push(key(
@@ -117,8 +123,11 @@ fn connection(tables: Tables) -> Value {
             shape,
         ));
     }
-    let keys = open(object("The connection's keys.", &keys));
-    json!({ "anyOf": [{ "type": "string", "description": "A URL; its scheme picks the driver." }, keys] })
+    let keys = required_any(object("The connection's keys.", &keys), &["url", "driver"]);
+    json!({ "anyOf": [
+        { "type": "string", "pattern": url, "description": "A URL; its scheme picks the driver." },
+        keys,
+    ] })
 }
 
 fn producer() -> Value {
@@ -131,7 +140,7 @@ fn producer() -> Value {
                 "The exchange it publishes to.",
                 exchange(),
             ),
-            key(&["queue"], "The queue it sends to.", text()),
+            key(&["queue"], "The queue it sends to.", name()),
             key(
                 &["routing_key", "routing-key"],
                 "The routing key of messages that bring none.",
@@ -150,11 +159,11 @@ fn exchange() -> Value {
     let described = object(
         "An exchange.",
         &[
-            key(&["name"], "Its name.", text()),
+            key(&["name"], "Its name.", name()),
             key(
                 &["type"],
                 "How it routes. Default: direct.",
-                json!({ "enum": ["direct", "fanout", "topic"] }),
+                choice(&["direct", "fanout", "topic"]),
             ),
             key(
                 &["durable"],
@@ -176,11 +185,15 @@ fn exchange() -> Value {
                 "It must be there already; nothing is created. Default: false.",
                 boolean(),
             ),
-            key(&["arguments"], ARGUMENTS, map()),
+            key(&["arguments"], ARGUMENTS, arguments()),
+            old(key(&["nowait"], NO_MEANING, boolean())),
+            old(key(&["ticket"], NO_MEANING, json!({}))),
         ],
     );
-    json!({ "anyOf": [text(), described] })
+    json!({ "anyOf": [name(), required(described, &["name"])] })
 }
+
+const NO_MEANING: &str = "The predecessors' key, without a meaning here.";
 
 const ARGUMENTS: &str =
     "The broker's own arguments: plain values, or pairs of a type letter (S, I, D, T, F, A, t) and a value.";
@@ -189,7 +202,7 @@ fn queue() -> Value {
     let described = object(
         "A queue.",
         &[
-            key(&["name"], "Its name. Default: the consumer's.", text()),
+            key(&["name"], "Its name. Default: the consumer's.", name()),
             key(
                 &["durable"],
                 "It survives a broker's restart. Default: true.",
@@ -230,7 +243,9 @@ fn queue() -> Value {
                 "At most this many bytes of ready bodies; publishing more is refused. 0: no limit.",
                 size(),
             ),
-            key(&["arguments"], ARGUMENTS, map()),
+            key(&["arguments"], ARGUMENTS, arguments()),
+            old(key(&["nowait"], NO_MEANING, boolean())),
+            old(key(&["ticket"], NO_MEANING, json!({}))),
             key(
                 &["bindings", "binding"],
                 "The exchanges it is bound to.",
@@ -244,13 +259,13 @@ fn queue() -> Value {
             prefetch(),
         ],
     );
-    json!({ "anyOf": [text(), described] })
+    json!({ "anyOf": [name(), described] })
 }
 
 const ROUTING_KEYS: &[&str] = &["routing_key", "routing_keys", "routing-key", "routing-keys"];
 
 fn binding() -> Value {
-    object(
+    let binding = object(
         "A binding.",
         &[
             key(
@@ -264,7 +279,8 @@ fn binding() -> Value {
                 texts(),
             ),
         ],
-    )
+    );
+    required_any(binding, &["exchange", "name"])
 }
 
 fn prefetch() -> (Vec<String>, Value) {
@@ -306,7 +322,7 @@ fn consumer(tables: Tables) -> Value {
             key(
                 &["backoff"],
                 "How the wait grows. Default: exponential.",
-                json!({ "enum": ["exponential", "linear", "fixed"] }),
+                choice(&["exponential", "linear", "fixed"]),
             ),
             key(&["min"], "The first wait. Default: 1s.", duration()),
             key(&["max"], "The longest wait. Default: 10m.", duration()),
@@ -317,7 +333,7 @@ fn consumer(tables: Tables) -> Value {
             ),
         ],
     );
-    let dead_letter = object("", &[key(&["queue"], "The queue's name.", text())]);
+    let dead_letter = required(object("", &[key(&["queue"], "The queue's name.", name())]), &["queue"]);
     let replies = object(
         "",
         &[key(
@@ -326,7 +342,7 @@ fn consumer(tables: Tables) -> Value {
             texts(),
         )],
     );
-    object(
+    let consumer = object(
         "A consumer takes messages from a queue and gives each to its handler.",
         &[
             key(&["connection"], "The connection; otherwise the default one.", text()),
@@ -341,6 +357,11 @@ fn consumer(tables: Tables) -> Value {
                 exchange(),
             ),
             key(&["handler"], "What is done with a message.", handler(tables)),
+            old(key(
+                &["callback"],
+                "The predecessor's service that takes the messages, in the place of `handler`.",
+                text(),
+            )),
             key(
                 &["concurrency"],
                 "How many messages are handled at once. Default: 1.",
@@ -355,8 +376,8 @@ fn consumer(tables: Tables) -> Value {
             ),
             key(
                 &["dead_letter"],
-                "The queue for messages that are given up; `none`: they are removed. Default: the queue's name with .dead behind it.",
-                json!({ "anyOf": [text(), dead_letter] }),
+                "The queue for messages that are given up; `none`: they are removed; `keep`: they stay, and are tried again after the longest wait. Default: the queue's name with .dead behind it; keep for a queue that holds dead letters itself.",
+                json!({ "anyOf": [name(), dead_letter] }),
             ),
             key(
                 &["stop_grace"],
@@ -365,50 +386,55 @@ fn consumer(tables: Tables) -> Value {
             ),
             key(&["replies"], "Who may be answered.", replies),
         ],
-    )
+    );
+    required_any(consumer, &["handler", "callback"])
 }
 
 fn exit_codes() -> Value {
+    const CODE: &str = "([0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5])";
     json!({
-        "type": "object",
-        "propertyNames": { "pattern": "^([0-9]{1,3}(-[0-9]{1,3})?|other|signal|timeout)$" },
-        "additionalProperties": { "enum": ["ack", "retry", "reject"] },
+        "type": ["object", "null"],
+        "propertyNames": { "pattern": format!("^({CODE}(-{CODE})?|other|signal|timeout)$") },
+        "additionalProperties": choice(&["ack", "retry", "reject"]),
     })
 }
 
 fn handler(tables: Tables) -> Value {
-    let kinds: Vec<&str> = tables.handlers.iter().map(|spec| spec.kind).collect();
+    // Those that need no key can be named alone.
+    let mut kinds: Vec<&str> = Vec::new();
     let of_kinds: Map<String, Value> = tables
         .handlers
         .iter()
         .map(|spec| {
-            let keys: Vec<_> = offered::by_handler(spec)
+            let offers = offered::by_handler(spec);
+            let needed = offers.iter().filter(|offered| offered.required);
+            let needed: Vec<&str> = needed.map(|offered| offered.key.as_str()).collect();
+            let keys: Vec<_> = offers
                 .iter()
-                .map(|offered| {
-                    key(
-                        &[&offered.key],
-                        &format!("{}.", meaning(offered.form)),
-                        shape(offered.form),
-                    )
-                })
+                .map(|offered| key(&[&offered.key], &format!("{}.", meaning(offered.form)), shape(offered)))
                 .collect();
-            (spec.kind.to_owned(), open(object(spec.about, &keys)))
+            let keys = object(spec.about, &keys);
+            if needed.is_empty() {
+                kinds.push(spec.kind);
+                return (spec.kind.to_owned(), keys);
+            }
+            (spec.kind.to_owned(), required(keys, &needed))
         })
         .collect();
     json!({ "anyOf": [
-        { "enum": kinds },
+        choice(&kinds),
         { "type": "object", "properties": of_kinds, "additionalProperties": false, "minProperties": 1, "maxProperties": 1 },
     ] })
 }
 
 fn command() -> Value {
-    let mut command = object(
+    let command = object(
         "A program and the command names it takes.",
         &[
             key(
                 &["run"],
-                "The program and its leading arguments; the queued command's name follows them.",
-                texts(),
+                "The program and its leading arguments; the queued command's name follows them. A relative path starts at this file's folder.",
+                command_line(),
             ),
             key(
                 &["allow"],
@@ -418,7 +444,7 @@ fn command() -> Value {
             key(
                 &["env"],
                 "Further environment variables of the child.",
-                json!({ "type": "object", "additionalProperties": text() }),
+                json!({ "type": ["object", "null"], "additionalProperties": text() }),
             ),
             key(
                 &["cwd"],
@@ -428,10 +454,9 @@ fn command() -> Value {
             key(
                 &["dash_arguments"],
                 "What becomes of arguments that begin with a dash. Default: refuse.",
-                json!({ "enum": ["refuse", "separator", "allow"] }),
+                choice(&["refuse", "separator", "allow"]),
             ),
         ],
     );
-    command["required"] = json!(["run", "allow"]);
-    command
+    required(command, &["run", "allow"])
 }

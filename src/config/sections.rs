@@ -1,5 +1,7 @@
 //! The top-level keys of all files, put together.
 
+use std::collections::HashMap;
+
 use crate::error::Result;
 use crate::settings::{Setting, Settings};
 
@@ -28,9 +30,27 @@ pub(super) fn collect(roots: Vec<Settings>) -> Result<Sections> {
         extend(&mut sections.consumers, root.entries(&["consumers"])?)?;
         extend(&mut sections.commands, root.entries(&["commands"])?)?;
         once(&mut sections.state_dir, root.setting(&["state_dir"])?)?;
+        not_yet(
+            root.setting(&["workers"])?,
+            "until then have systemd or another supervisor run `qctl consumer NAME`",
+        )?;
+        not_yet(
+            root.setting(&["listeners"])?,
+            "until then let handlers do what listeners would",
+        )?;
         root.finish()?;
     }
     Ok(sections)
+}
+
+/// A section that later versions read. Empty ones say nothing and are taken.
+fn not_yet(section: Option<Setting>, meanwhile: &str) -> Result<()> {
+    match section {
+        Some(setting) if !setting.is_empty() => Err(setting.error(format!(
+            "is not in this version of qctl yet; remove it, and {meanwhile}"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn once(known: &mut Option<Setting>, new: Option<Setting>) -> Result<()> {
@@ -45,12 +65,16 @@ fn once(known: &mut Option<Setting>, new: Option<Setting>) -> Result<()> {
 }
 
 fn extend(known: &mut Entries, new: Option<Entries>) -> Result<()> {
-    for (name, setting) in new.unwrap_or_default() {
-        if let Some((_, first)) = known.iter().find(|(other, _)| *other == name) {
-            return Err(twice(first, &setting));
-        }
-        known.push((name, setting));
+    let new = new.unwrap_or_default();
+    // Within one file the parser has refused it.
+    let first: HashMap<&str, &Setting> = known.iter().map(|(name, setting)| (name.as_str(), setting)).collect();
+    if let Some((there, here)) = new
+        .iter()
+        .find_map(|(name, here)| Some((first.get(name.as_str())?, here)))
+    {
+        return Err(twice(there, here));
     }
+    known.extend(new);
     Ok(())
 }
 

@@ -63,7 +63,7 @@ fn consumer(entry: &ConsumerEntry) -> Value {
         "prefetch": entry.prefetch,
         "retry": retry(&entry.retry),
         "exit_codes": exit_codes(&entry.exit_codes),
-        "dead_letter": entry.queue.dead_letter.as_deref().unwrap_or("none"),
+        "dead_letter": entry.queue.dead_letter.as_deref().unwrap_or(if entry.retry.keep { "keep" } else { "none" }),
         "stop_grace": entry.stop_grace.map_or_else(|| "none".to_owned(), duration),
         "replies": { "allow": entry.replies_allow },
     })

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::fakes::{TABLES, surroundings};
+use super::schema::validator::as_json;
 use super::{Config, InitAnswers, first_file, load_with, show};
 use crate::ErrorKind;
 use crate::consumer::{Backoff, RetryPolicy, Verdict};
 use crate::error::{Error, Result};
 use crate::handlers::DashArguments;
 use crate::queue::{Binding, ExchangeKind, HeaderValue};
+use crate::settings::{Environment, Settings, Source};
 
 /// Loads a text as `./qctl.yml`, with further files beside it.
 pub(super) fn load_files(text: &str, others: &[(&str, &str)]) -> (tempfile::TempDir, Result<Config>) {
@@ -34,6 +36,12 @@ pub(super) fn said(result: Result<Config>) -> String {
     let text = error.to_string();
     assert!(!text.contains('\n') && !text.contains('\u{1b}'), "{text:?}");
     text
+}
+
+/// A text as a schema sees it.
+pub(super) fn root_of(text: &str) -> Result<serde_json::Value> {
+    let source = Source::new("x", "/", text.to_owned(), Environment::of::<&str, &str>([]));
+    Ok(as_json(Settings::parse(source)?.to_setting().written()))
 }
 
 const FULL: &str = include_str!("full.yml");
@@ -126,6 +134,7 @@ fn a_full_configuration_means_what_it_says() {
             min: Duration::from_secs(2),
             max: Duration::from_mins(5),
             jitter: 0.5,
+            keep: false,
         }
     );
     for (code, verdict) in [
@@ -160,6 +169,14 @@ fn a_full_configuration_means_what_it_says() {
         (old.prefetch, old.queue.auto_delete, old.queue.dead_letter.as_deref()),
         (Some(5), true, None)
     );
+
+    assert_eq!(config.consumers["kept"].handler.kind, "command");
+    // Kept on demand, and where other consumers' dead letters are.
+    for (name, expected) in [("kept", true), ("lost", true), ("old", false), ("work", false)] {
+        let consumer = &config.consumers[name];
+        assert_eq!(consumer.retry.keep, expected, "{name}");
+        assert!(!expected || consumer.topology.queues.len() == 1, "{name}");
+    }
 
     let console = &config.commands.entries[0];
     assert_eq!((console.name.as_str(), console.run.len()), ("console", 3));

@@ -35,6 +35,9 @@ pub struct RetryPolicy {
     pub max: Duration,
     /// Each wait is shortened by up to this share of it, at random, so that what failed together does not return together.
     pub jitter: f64,
+    /// What is given up stays in the queue and is tried again after the longest wait: for queues that hold dead letters,
+    /// behind which there is no other.
+    pub keep: bool,
 }
 
 impl Default for RetryPolicy {
@@ -47,6 +50,7 @@ impl Default for RetryPolicy {
             min: Duration::from_secs(1),
             max: Duration::from_mins(10),
             jitter: 0.2,
+            keep: false,
         }
     }
 }
@@ -62,6 +66,14 @@ impl RetryPolicy {
         };
         let wait = wait.min(self.max);
         wait.mul_f64(1.0 - (self.jitter * random).clamp(0.0, 1.0))
+    }
+
+    fn give_up(&self, dead_letter: DeadLetter) -> Settlement {
+        if self.keep {
+            Settlement::Retry { after: self.max }
+        } else {
+            Settlement::Reject(dead_letter)
+        }
     }
 }
 
@@ -80,7 +92,7 @@ pub struct Counts {
 pub fn decide_before(counts: Counts, policy: &RetryPolicy) -> Option<Settlement> {
     let deliveries = counts.deliveries?;
     (policy.deliveries > 0 && deliveries > policy.deliveries).then(|| {
-        Settlement::Reject(DeadLetter {
+        policy.give_up(DeadLetter {
             reason: format!("handed out {deliveries} times and never settled: it may kill its consumer"),
             ..DeadLetter::default()
         })
@@ -91,20 +103,20 @@ pub fn decide_before(counts: Counts, policy: &RetryPolicy) -> Option<Settlement>
 pub fn decide(outcome: &Outcome, counts: Counts, policy: &RetryPolicy, random: f64) -> Settlement {
     match outcome {
         Outcome::Done(_) => Settlement::Ack,
-        Outcome::Reject(failure) => Settlement::Reject(dead_letter(failure, &failure.reason, counts)),
+        Outcome::Reject(failure) => policy.give_up(dead_letter(failure, &failure.reason, counts)),
         Outcome::Retry(failure) => {
             let failed = counts.attempt.saturating_add(1);
             let allowed = policy.attempts.min(counts.allowed.unwrap_or(u32::MAX)).max(1);
             if failed >= allowed {
                 let reason = format!("{} (attempt {failed} of {allowed})", failure.reason);
-                return Settlement::Reject(dead_letter(failure, &reason, counts));
+                return policy.give_up(dead_letter(failure, &reason, counts));
             }
             if failure.by_signal && failed >= policy.signals.max(1) {
                 let reason = format!(
                     "{} (attempt {failed}, and signals are tried {} times)",
                     failure.reason, policy.signals
                 );
-                return Settlement::Reject(dead_letter(failure, &reason, counts));
+                return policy.give_up(dead_letter(failure, &reason, counts));
             }
             let wait = policy.wait(failed, random);
             Settlement::Retry {
@@ -263,5 +275,29 @@ mod tests {
             ..RetryPolicy::default()
         };
         assert_eq!(decide_before(counts(99), &unlimited), None);
+    }
+
+    #[test]
+    fn a_queue_of_dead_letters_keeps_what_it_cannot_do() {
+        let policy = RetryPolicy {
+            keep: true,
+            attempts: 2,
+            ..RetryPolicy::default()
+        };
+        let kept = Settlement::Retry { after: policy.max };
+        let rejected = Outcome::Reject(Failure::default());
+        assert_eq!(decide(&rejected, attempt(0), &policy, 1.0), kept);
+        assert_eq!(decide(&failing(false), attempt(7), &policy, 1.0), kept);
+        assert_eq!(
+            decide(&failing(false), attempt(0), &policy, 0.0),
+            Settlement::Retry {
+                after: Duration::from_secs(1)
+            }
+        );
+        let counts = Counts {
+            deliveries: Some(11),
+            ..Counts::default()
+        };
+        assert_eq!(decide_before(counts, &policy), Some(kept));
     }
 }

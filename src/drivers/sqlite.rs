@@ -3,6 +3,8 @@
 //! Retries, delays, expiry and dead letters are the store's own; a dead consumer's messages are back as soon as the kernel
 //! has closed its owner file and its children are ended.
 
+mod arguments;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,16 +81,16 @@ pub fn options(mut settings: Settings) -> Result<StoreOptions> {
     settings.text(&["driver"])?;
     let path = match (url, path) {
         (Some(_), Some(_)) => return Err(settings.error("path", "is said twice, by `url` and by `path`; keep one")),
-        (Some(url), None) => path_of(&url).ok_or_else(|| {
+        (Some(url), None) => Some(path_of(&url).ok_or_else(|| {
             settings.error(
                 "url",
                 "must be sqlite:///absolute/path/queue.db or sqlite://relative/path/queue.db",
             )
-        })?,
-        (None, Some(path)) => PathBuf::from(path),
-        (None, None) => return Err(settings.error("url", "is missing; write sqlite:///path/queue.db")),
+        })?),
+        (None, Some(path)) => Some(PathBuf::from(path)),
+        (None, None) => None,
     };
-    let mut options = StoreOptions::at(plain(&settings.folder().join(path)));
+    let mut options = StoreOptions::at(plain(&settings.folder().join(path.as_deref().unwrap_or(Path::new("")))));
     if let Some(durability) = settings.choice(
         &["durability"],
         &[("full", Durability::Full), ("normal", Durability::Normal)],
@@ -96,7 +98,7 @@ pub fn options(mut settings: Settings) -> Result<StoreOptions> {
         options.durability = durability;
     }
     if let Some(mode) = settings.text(&["mode"])? {
-        options.mode = u32::from_str_radix(&mode, 8)
+        options.mode = u32::from_str_radix(mode.strip_prefix("0o").unwrap_or(&mode), 8)
             .ok()
             .filter(|mode| mode & !0o777 == 0 && mode & 0o600 == 0o600)
             .ok_or_else(|| {
@@ -125,8 +127,11 @@ pub fn options(mut settings: Settings) -> Result<StoreOptions> {
         options.retention_dead = retention.limit_duration(&["dead"])?.flatten();
         retention.finish()?;
     }
-    settings.finish()?;
-    Ok(options)
+    settings.check_unknown()?;
+    match path {
+        Some(_) => Ok(options),
+        None => Err(settings.missing("path", "the store's file, such as /var/lib/qctl/queue.db")),
+    }
 }
 
 /// The path without `.` steps.
@@ -156,6 +161,10 @@ impl Connector for SqliteConnector {
             max_body: self.options.max_body,
             ..capabilities()
         }
+    }
+
+    fn check(&self, topology: &Topology) -> Result<()> {
+        arguments::portable(topology).map(drop)
     }
 
     fn maintain(&self, what: &Maintenance) -> Result<MaintenanceReport> {
@@ -214,10 +223,11 @@ impl Connection for SqliteConnection {
     }
 
     async fn declare(&self, topology: &Topology) -> Result<()> {
-        if operations::is_declared(&self.store, topology)? {
+        let topology = arguments::portable(topology)?;
+        if operations::is_declared(&self.store, &topology)? {
             return Ok(());
         }
-        let topology = topology.clone();
+        let topology = topology.into_owned();
         self.store.write(move |tx| tx.declare(&topology)).await
     }
 

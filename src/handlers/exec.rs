@@ -56,23 +56,21 @@ impl Exec {
 }
 
 fn parse(mut settings: Settings, context: &HandlerContext) -> Result<Arc<dyn Handler>> {
-    let Some(run) = settings
-        .texts(&["run"])?
-        .filter(|run| run.first().is_some_and(|program| !program.is_empty()))
-    else {
-        return Err(settings.error(
-            "run",
-            "names no program; write the program and its arguments, such as `run: [cat]`",
-        ));
+    let run = settings.command_line(&["run"])?;
+    let timeout = settings.limit_duration(&["timeout"])?.unwrap_or(Some(DEFAULT_TIMEOUT));
+    let env = super::environment(&mut settings)?;
+    let cwd = settings.file_path(&["cwd"])?;
+    settings.check_unknown()?;
+    let Some(run) = run else {
+        return Err(settings.missing("run", "the program and its arguments, such as `run: [cat]`"));
     };
     let parsed = ExecSettings {
         place: settings.path(),
         run,
-        timeout: settings.limit_duration(&["timeout"])?.unwrap_or(Some(DEFAULT_TIMEOUT)),
-        env: super::environment(&mut settings)?,
-        cwd: settings.text(&["cwd"])?.map(PathBuf::from),
+        timeout,
+        env,
+        cwd,
     };
-    settings.finish()?;
     Ok(Arc::new(Exec::new(parsed, context)))
 }
 

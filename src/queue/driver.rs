@@ -48,6 +48,12 @@ pub trait Connector: Send + Sync {
     fn capabilities(&self) -> Capabilities;
     /// Connects, within `options.timeout`.
     async fn connect(&self, options: &ConnectOptions) -> Result<Arc<dyn Connection>>;
+    /// Refuses a topology that `declare` would refuse whatever is there, without connecting: for the configuration, which
+    /// is judged before anything runs.
+    fn check(&self, topology: &Topology) -> Result<()> {
+        let _ = topology;
+        Ok(())
+    }
     /// Looks after the store behind it, where there is one of our own.
     fn maintain(&self, what: &Maintenance) -> Result<MaintenanceReport> {
         let _ = what;

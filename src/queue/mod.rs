@@ -13,7 +13,8 @@
 //! 4. Settling after the delivery is no longer ours is [`ErrorKind::DeliveryLost`](crate::ErrorKind), never success.
 //! 5. At most `prefetch` unsettled deliveries are out.
 //! 6. Body bytes and headers come back byte for byte, or `publish` refuses before sending.
-//! 7. What the capabilities deny returns `Unsupported` naming the driver, before any effect.
+//! 7. What the capabilities deny returns `Unsupported` naming the driver, before any effect. So does a native argument of a
+//!    queue or an exchange that the driver does not know; [`Connector::check`] refuses it without connecting.
 //! 8. Order is first in, first out for equal priority until the first retry, release or second slot; higher priority first
 //!    where supported. Expired messages are counted and dead-lettered where there is a target; a retry never extends a ttl.
 //! 9. A retry never spins: it is delayed, natively where the driver can.

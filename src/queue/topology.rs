@@ -176,6 +176,14 @@ pub struct Queue {
     pub arguments: BTreeMap<String, HeaderValue>,
 }
 
+/// The dead-letter queue that a queue of this name has unless it is said otherwise. One that holds dead letters itself has
+/// none: what is given up there stays there.
+pub fn usual_dead_letter(name: &str) -> Option<String> {
+    (!name.ends_with(DEAD)).then(|| format!("{name}{DEAD}"))
+}
+
+const DEAD: &str = ".dead";
+
 /// All that one entry of the configuration needs to be there.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Topology {

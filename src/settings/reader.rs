@@ -1,7 +1,7 @@
 //! One map of the configuration, read key by key.
 
 use std::fmt;
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -131,6 +131,16 @@ impl Settings {
         self.read(keys, Form::Texts, Setting::texts)
     }
 
+    /// A program and its leading arguments, as [`Setting::command_line`] reads them.
+    pub fn command_line(&mut self, keys: &[&str]) -> Result<Option<Vec<String>>> {
+        self.read(keys, Form::CommandLine, Setting::command_line)
+    }
+
+    /// A path; a relative one starts at the folder of this file.
+    pub fn file_path(&mut self, keys: &[&str]) -> Result<Option<PathBuf>> {
+        self.read(keys, Form::Text, Setting::file_path)
+    }
+
     /// A map of texts, such as `env:`.
     pub fn text_map(&mut self, keys: &[&str]) -> Result<Option<Vec<(String, String)>>> {
         self.read(keys, Form::TextMap, Setting::text_map)
@@ -153,7 +163,9 @@ impl Settings {
 
     /// One of a few words.
     pub fn choice<T: Copy>(&mut self, keys: &[&str], choices: &[(&str, T)]) -> Result<Option<T>> {
-        self.read(keys, Form::Text, |setting| setting.choice(choices))
+        let words = choices.iter().map(|(word, _)| (*word).to_owned());
+        self.source.record(&self.path, keys, Form::Choice, words);
+        self.read(keys, Form::Choice, |setting| setting.choice(choices))
     }
 
     /// A value which knows its place, for keys with several forms.
@@ -199,6 +211,14 @@ impl Settings {
             .iter()
             .find(|(known, _)| known == key)
             .map(|(_, value)| value)
+    }
+
+    /// The same map without this key.
+    #[must_use]
+    pub fn without(&self, key: &str) -> Self {
+        let mut rest = self.clone();
+        rest.entries.retain(|(known, _)| known != key);
+        rest
     }
 
     /// The whole map as one value.
@@ -253,8 +273,14 @@ impl Settings {
 
     /// Refuses keys that were not read, with "did you mean".
     pub fn finish(self) -> Result<()> {
-        if let Some(pending) = self.pending {
-            return Err(Error::config(pending));
+        self.check_unknown()
+    }
+
+    /// As [`finish`](Self::finish), for a map that is asked further afterwards. Called before a missing key is told, once
+    /// all others are read: what is missing is mostly there, misspelt.
+    pub fn check_unknown(&self) -> Result<()> {
+        if let Some(pending) = &self.pending {
+            return Err(Error::config(pending.clone()));
         }
         let Some((unknown, _)) = self
             .entries
@@ -285,7 +311,7 @@ impl Settings {
     }
 
     fn read<T>(&mut self, keys: &[&str], form: Form, convert: impl FnOnce(&Setting) -> Result<T>) -> Result<Option<T>> {
-        self.source.record(&self.path, keys, form);
+        self.source.record(&self.path, keys, form, std::iter::empty());
         if !self.asked.iter().any(|group| group.iter().eq(keys.iter())) {
             self.asked.push(keys.iter().map(|&key| key.to_owned()).collect());
         }

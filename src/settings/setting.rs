@@ -79,6 +79,16 @@ impl Setting {
         self.source.error(&self.path, message)
     }
 
+    /// It holds nothing: no value, or an empty list or map.
+    pub fn is_empty(&self) -> bool {
+        match &self.value {
+            Value::Null => true,
+            Value::List(list) => list.is_empty(),
+            Value::Map(map) => map.is_empty(),
+            _ => false,
+        }
+    }
+
     /// It is a map.
     pub fn is_map(&self) -> bool {
         matches!(self.value, Value::Map(_))
@@ -94,7 +104,7 @@ impl Setting {
         match &self.value {
             Value::Text(text) => Ok(self.interpolated(text)?.into_owned()),
             Value::Bool(_) | Value::Int(_) | Value::Float(_) => Ok(self.scalar()),
-            Value::Null => Err(self.is_empty()),
+            Value::Null => Err(self.no_value()),
             Value::List(_) | Value::Map(_) => Err(self.error(format!("must be text, not {}", self.value.kind()))),
         }
     }
@@ -105,7 +115,7 @@ impl Setting {
             Value::Bool(value) => return Ok(*value),
             Value::Int(0) => return Ok(false),
             Value::Int(1) => return Ok(true),
-            Value::Null => return Err(self.is_empty()),
+            Value::Null => return Err(self.no_value()),
             Value::Text(text) => self.interpolated(text)?,
             _ => Cow::Borrowed(""),
         };
@@ -120,7 +130,7 @@ impl Setting {
     pub fn integer(&self) -> Result<i64> {
         let number = match &self.value {
             Value::Int(value) => Some(*value),
-            Value::Null => return Err(self.is_empty()),
+            Value::Null => return Err(self.no_value()),
             Value::Text(text) => self.interpolated(text)?.trim().parse().ok(),
             _ => None,
         };
@@ -150,7 +160,7 @@ impl Setting {
         let number = match &self.value {
             Value::Int(value) => Some(*value as f64),
             Value::Float(value) => Some(*value),
-            Value::Null => return Err(self.is_empty()),
+            Value::Null => return Err(self.no_value()),
             Value::Text(text) => self.interpolated(text)?.trim().parse().ok(),
             _ => None,
         };
@@ -200,7 +210,7 @@ impl Setting {
     /// A list's elements; any other value is a list of itself.
     pub fn list(&self) -> Result<Vec<Self>> {
         match &self.value {
-            Value::Null => Err(self.is_empty()),
+            Value::Null => Err(self.no_value()),
             Value::List(list) => Ok(list
                 .iter()
                 .enumerate()
@@ -263,6 +273,42 @@ impl Setting {
         Ok(self.folder().join(text))
     }
 
+    /// A program and its leading arguments, such as `[php, bin/console]`. A program with a slash in it is a path, and a
+    /// relative one starts at the folder of this file; one without is left to be looked for in the `PATH`.
+    pub fn command_line(&self) -> Result<Vec<String>> {
+        let mut words = self.texts()?;
+        let Some(program) = words.first_mut().filter(|program| !program.is_empty()) else {
+            return Err(self.error("must name a program, such as `[php, bin/console]`"));
+        };
+        // No shell splits it, so this would look for a program with a space in its name.
+        if !self.is_list() && program.contains(char::is_whitespace) {
+            let list = match &self.value {
+                // As written, so that no variable is told.
+                Value::Text(text) => text.split_whitespace().collect::<Vec<_>>().join(", "),
+                _ => "php, bin/console".to_owned(),
+            };
+            return Err(self.error(format!(
+                "is one program's name, with a space in it; write a list such as `[{list}]`, or, if the program is really \
+                 called so, a list of that one name",
+                list = units::quoted(&list)
+            )));
+        }
+        if program.contains('/') && !program.starts_with('/') {
+            let path = self.folder().join(&*program);
+            let path = path.to_str().ok_or_else(|| self.not_utf8())?;
+            path.clone_into(program);
+        }
+        if words.iter().any(|word| word.contains('\0')) {
+            return Err(self.error("must not hold NUL characters"));
+        }
+        Ok(words)
+    }
+
+    /// The error for a path that must be text.
+    pub fn not_utf8(&self) -> Error {
+        self.error("lies below a folder whose name is not UTF-8; give an absolute path")
+    }
+
     /// One of a few words.
     pub fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T> {
         let word = match &self.value {
@@ -313,12 +359,12 @@ impl Setting {
                     self.error(message)
                 }
             }),
-            Value::Null => Err(self.is_empty()),
+            Value::Null => Err(self.no_value()),
             _ => Err(self.error(format!("must be {meant}, not {}", self.quoted()))),
         }
     }
 
-    fn is_empty(&self) -> Error {
+    fn no_value(&self) -> Error {
         self.error("has no value; write one after the colon, or remove the key")
     }
 

@@ -54,6 +54,8 @@ impl fmt::Debug for Environment {
 pub enum Form {
     /// Text.
     Text,
+    /// One of a few words.
+    Choice,
     /// True or false.
     Boolean,
     /// A whole number.
@@ -66,6 +68,8 @@ pub enum Form {
     Size,
     /// A text or a list of texts.
     Texts,
+    /// A program, or a list of a program and its leading arguments.
+    CommandLine,
     /// A map of texts.
     TextMap,
     /// A map of further keys.
@@ -85,6 +89,8 @@ pub struct Asked {
     pub keys: Vec<String>,
     /// What it was asked for as.
     pub form: Form,
+    /// The words of a choice.
+    pub words: Vec<String>,
 }
 
 /// One file of configuration, or a text that stands for one.
@@ -147,12 +153,13 @@ impl Source {
         &self.text
     }
 
-    pub(super) fn record(&self, path: &Path, keys: &[&str], form: Form) {
+    pub(super) fn record(&self, path: &Path, keys: &[&str], form: Form, words: impl Iterator<Item = String>) {
         if let Some(asked) = &self.asked {
             asked.lock().unwrap_or_else(PoisonError::into_inner).push(Asked {
                 path: path.to_string(),
                 keys: keys.iter().map(|&key| key.to_owned()).collect(),
                 form,
+                words: words.collect(),
             });
         }
     }

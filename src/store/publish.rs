@@ -8,6 +8,7 @@ use super::schema::{DELAYED, INLINE_BODY, READY};
 use super::topology::{QueueRow, milliseconds};
 use super::writer::Tx;
 use crate::error::{Error, ErrorKind, Result};
+use crate::queue::topology::usual_dead_letter;
 use crate::queue::{Headers, Message, Publication, Queue};
 
 /// How publishing behaves in this store.
@@ -109,19 +110,13 @@ pub(crate) fn implicit_queue(name: &str) -> Queue {
     Queue {
         name: name.to_owned(),
         durable: true,
-        dead_letter: (!is_dead_letter_name(name)).then(|| format!("{name}.dead")),
+        dead_letter: usual_dead_letter(name),
         ..Queue::default()
     }
 }
 
 fn may_appear(name: &str) -> bool {
     !name.is_empty() && !name.starts_with(REPLY_QUEUE)
-}
-
-fn is_dead_letter_name(name: &str) -> bool {
-    std::path::Path::new(name)
-        .extension()
-        .is_some_and(|extension| extension == "dead")
 }
 
 fn unroutable(exchange: &str, routing_key: &str) -> Error {

@@ -30,6 +30,7 @@ macro_rules! for_each_rule {
             rule_06_bodies_and_headers_come_back_byte_for_byte,
             rule_06_a_body_over_the_limit_is_refused_before_sending,
             rule_07_what_is_denied_is_unsupported,
+            rule_07_an_unknown_argument_is_unsupported,
             rule_08_first_in_first_out_and_higher_priority_first,
             rule_08_expired_messages_are_dead_lettered_and_a_retry_extends_nothing,
             rule_09_a_retry_is_delayed,
@@ -304,6 +305,39 @@ pub(crate) async fn rule_06_a_body_over_the_limit_is_refused_before_sending(subj
         .unwrap_err();
     assert_eq!(failure.failed[0].1.kind(), ErrorKind::BadInput);
     assert_eq!(connection.info("q").await.unwrap().ready, 0);
+}
+
+pub(crate) async fn rule_07_an_unknown_argument_is_unsupported(subject: &dyn Subject) {
+    let connection = subject.connect().await;
+    let arguments = || Headers::from([("x-qctl-unheard-of".to_owned(), HeaderValue::Int(1))]);
+    let of_a_queue = Topology {
+        exchanges: Vec::new(),
+        queues: vec![Queue {
+            arguments: arguments(),
+            ..queue("q")
+        }],
+    };
+    let of_an_exchange = Topology {
+        exchanges: vec![Exchange {
+            name: "x".to_owned(),
+            durable: true,
+            arguments: arguments(),
+            ..Exchange::default()
+        }],
+        queues: vec![queue("q")],
+    };
+    for topology in [of_a_queue, of_an_exchange] {
+        let unconnected = subject.connector().check(&topology).unwrap_err();
+        let declared = connection.declare(&topology).await.unwrap_err();
+        for error in [unconnected, declared] {
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            for part in [connection.driver(), "`x-qctl-unheard-of`"] {
+                assert!(error.message().contains(part), "{error}");
+            }
+        }
+    }
+    let error = connection.info("q").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "before any effect");
 }
 
 pub(crate) async fn rule_07_what_is_denied_is_unsupported(subject: &dyn Subject) {

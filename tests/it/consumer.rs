@@ -401,3 +401,73 @@ fn an_idle_consumer_hears_of_new_messages_at_once() {
     assert_eq!(consumer.wait(), Some(0), "{}", consumer.stderr());
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
+
+#[test]
+fn a_log_file_that_cannot_be_written_is_told_with_its_exit_code() {
+    for (file, code) in [("/nonexistent/log", 65), ("/sys/qctl-log", 77)] {
+        Test::new()
+            .args(["consumer", "--log-file", file, "demo"])
+            .code(code)
+            .stderr_contains(&format!("--log-file {file} cannot be written; "))
+            .check();
+    }
+}
+
+/// Behind a queue of dead letters there is no other: what is given up there stays.
+#[test]
+fn dead_letters_are_not_lost_by_a_consumer_of_their_own() {
+    for config in [
+        "",
+        "connections: { here: 'sqlite://./queue.db' }\nproducers: { demo: {}, demo.dead: {} }\n\
+         consumers: { demo: { handler: command }, demo.dead: { handler: command } }\n",
+    ] {
+        let place = if config.is_empty() {
+            Place::new()
+        } else {
+            Place::with_config(config)
+        };
+        place
+            .run(["queuemessage", "-q", "demo", "no command"])
+            .any_stdout()
+            .check();
+        for queue in ["demo", "demo.dead"] {
+            place.run(["consumer", "--until-empty", queue]).any_stderr().check();
+        }
+        let info = place.json(["managequeue", "info", "demo.dead"]);
+        assert_eq!(
+            (&info["delayed"], &info["dead_letter"]),
+            (&1.into(), &serde_json::Value::Null),
+            "{info}"
+        );
+        let names = place.json(["managequeue", "list"]).to_string();
+        assert!(
+            names.contains("demo.dead") && !names.contains("demo.dead.dead"),
+            "{names}"
+        );
+    }
+}
+
+#[test]
+fn a_name_with_control_characters_is_refused_before_it_is_a_queue() {
+    let place = Place::new();
+    for name in ["de\nmo", "de\u{1b}[2Jmo"] {
+        let said = place
+            .run(["consumer", "--until-empty", name])
+            .code(65)
+            .any_stderr()
+            .check()
+            .stderr;
+        assert!(
+            said.contains("control character") && !said.contains('\u{1b}'),
+            "{said:?}"
+        );
+        let said = place
+            .run(["managequeue", "declare", name])
+            .code(65)
+            .any_stderr()
+            .check()
+            .stderr;
+        assert!(said.contains("control character"), "{said:?}");
+    }
+    assert!(!place.json(["managequeue", "list"]).to_string().contains("mo"));
+}

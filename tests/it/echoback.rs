@@ -55,9 +55,11 @@ fn it_needs_neither_home_nor_a_right_configuration() {
 
 #[test]
 fn a_file_that_cannot_be_written_is_named() {
-    Test::new()
-        .args(["echoback", "x", "-f", "/nonexistent/out"])
-        .code(65)
-        .stderr_contains("qctl: /nonexistent/out cannot be appended to")
-        .check();
+    for (file, code) in [("/nonexistent/out", 65), ("/dev/full", 75), ("/sys/qctl-out", 77)] {
+        Test::new()
+            .args(["echoback", "x", "-f", file])
+            .code(code)
+            .stderr_contains(&format!("qctl: {file} cannot be written; "))
+            .check();
+    }
 }

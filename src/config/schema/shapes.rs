@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::offered::Offered;
 use crate::settings::Form;
 
 /// A key, its aliases, and what it means.
@@ -30,10 +31,25 @@ pub(super) fn object(description: &str, keys: &[(Vec<String>, Value)]) -> Value 
     })
 }
 
-/// Keys that are not listed are left to the driver or handler to judge.
-pub(super) fn open(mut object: Value) -> Value {
-    object["additionalProperties"] = json!(true);
+/// The object must have all of these keys, so it cannot be left out either.
+pub(super) fn required(mut object: Value, keys: &[&str]) -> Value {
+    object["type"] = json!("object");
+    object["required"] = json!(keys);
     object
+}
+
+/// The object must have one of these keys.
+pub(super) fn required_any(mut object: Value, keys: &[&str]) -> Value {
+    object["type"] = json!("object");
+    let choices: Vec<Value> = keys.iter().map(|key| json!({ "required": [key] })).collect();
+    object["anyOf"] = json!(choices);
+    object
+}
+
+/// A key of the predecessors, understood and not recommended.
+pub(super) fn old((names, mut shape): (Vec<String>, Value)) -> (Vec<String>, Value) {
+    shape["deprecated"] = json!(true);
+    (names, shape)
 }
 
 pub(super) fn named(description: &str, entry: &Value) -> Value {
@@ -41,23 +57,44 @@ pub(super) fn named(description: &str, entry: &Value) -> Value {
     if entry.get("description").is_none() {
         entry["description"] = json!(description);
     }
-    json!({ "type": ["object", "null"], "additionalProperties": entry })
+    json!({ "type": ["object", "null"], "propertyNames": { "pattern": NAME }, "additionalProperties": entry })
 }
+
+/// Not empty, not too long, and without control characters.
+const NAME: &str = r"^[^\x00-\x1F\x7F-\x9F]{1,255}$";
 
 pub(super) fn one_or_many(shape: &Value) -> Value {
     json!({ "anyOf": [shape, { "type": "array", "items": shape }] })
 }
 
 pub(super) fn variable() -> Value {
-    json!({ "type": "string", "pattern": r"\$\{" })
+    json!({ "type": "string", "pattern": VARIABLE })
 }
 
 pub(super) fn text() -> Value {
     json!({ "type": ["string", "number", "boolean"] })
 }
 
+/// The name of a queue or an exchange.
+pub(super) fn name() -> Value {
+    json!({ "type": ["string", "number", "boolean"], "pattern": NAME })
+}
+
 pub(super) fn texts() -> Value {
     one_or_many(&text())
+}
+
+/// One of these words.
+pub(super) fn choice<W: serde::Serialize>(words: &[W]) -> Value {
+    json!({ "anyOf": [{ "enum": words }, variable()] })
+}
+
+/// A program, or a list of it and its arguments: no shell splits a text.
+pub(super) fn command_line() -> Value {
+    json!({ "anyOf": [
+        { "type": "string", "pattern": r"^\S+$|\$\{" },
+        { "type": "array", "items": text(), "minItems": 1 },
+    ] })
 }
 
 pub(super) fn boolean() -> Value {
@@ -73,23 +110,43 @@ pub(super) fn count(least: u64, most: Option<u64>) -> Value {
 }
 
 pub(super) fn duration() -> Value {
-    json!({ "anyOf": [{ "type": "number", "minimum": 0 }, { "type": "string", "pattern": r"[0-9]|\$\{" }] })
+    measure(&format!("{DURATION}|{VARIABLE}"))
 }
 
 pub(super) fn limit_duration() -> Value {
-    json!({ "anyOf": [{ "type": "number", "minimum": 0 }, { "type": "string", "pattern": r"[0-9]|\$\{|^none$" }] })
+    measure(&format!("{DURATION}|^none$|{VARIABLE}"))
 }
 
 pub(super) fn size() -> Value {
-    duration()
+    measure(&format!("{SIZE}|{VARIABLE}"))
 }
 
-pub(super) fn map() -> Value {
+fn measure(pattern: &str) -> Value {
+    json!({ "anyOf": [{ "type": "number", "minimum": 0 }, { "type": "string", "pattern": pattern }] })
+}
+
+const DURATION: &str = r"^\s*([0-9]+(\.[0-9]+)?|([0-9]+(\.[0-9]+)?\s*(ms|msec|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hr|hours?|d|days?|w|weeks?)\s*)+)\s*$";
+const SIZE: &str = r"^\s*[0-9]+(\.[0-9]+)?\s*([kKmMgGtT]([iI]?[bB]|[iI])?|[bB])?\s*$";
+const VARIABLE: &str = r"\$\{";
+
+fn map() -> Value {
     json!({ "type": ["object", "null"] })
 }
 
-pub(super) fn shape(form: Form) -> Value {
-    match form {
+/// Native arguments; an empty list is how the predecessors' language writes an empty map.
+pub(super) fn arguments() -> Value {
+    json!({ "anyOf": [map(), { "type": "array", "maxItems": 0 }] })
+}
+
+/// A section that later versions read, and that must be empty until then.
+pub(super) fn empty() -> Value {
+    json!({ "type": ["object", "array", "null"], "maxItems": 0, "maxProperties": 0 })
+}
+
+pub(super) fn shape(offered: &Offered) -> Value {
+    match offered.form {
+        Form::Choice => choice(&offered.words),
+        Form::CommandLine => command_line(),
         Form::Text => text(),
         Form::Boolean => boolean(),
         Form::Integer => {
@@ -114,7 +171,9 @@ pub(super) fn meaning(form: Form) -> &'static str {
         Form::Duration => "A duration such as 5m, or seconds",
         Form::LimitDuration => "A duration such as 5m, or seconds, or none",
         Form::Size => "A size such as 256M, or bytes",
+        Form::Choice => "One of a few words",
         Form::Texts => "A text or a list of texts",
+        Form::CommandLine => "A program, or a list of it and its arguments",
         Form::TextMap => "A map of texts",
         Form::Map => "A map of keys",
         Form::Maps => "A map of keys, or a list of them",

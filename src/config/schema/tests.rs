@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::super::decode;
 use super::super::fakes::{TABLES, surroundings};
 use super::super::include::Loaded;
-use super::schema_of;
+use super::super::tests::root_of;
+use super::validator::validate;
+use super::{schema, schema_of};
 use crate::settings::{Settings, Source};
 
 const FULL: &str = include_str!("../full.yml");
@@ -26,7 +28,7 @@ fn every_key_that_is_read_is_in_the_schema_and_the_reverse() {
     let mut read = BTreeSet::new();
     for asked in recorded.asked() {
         // A handler that is only named has no place for its keys.
-        if asked.path.ends_with(".handler") {
+        if asked.path.ends_with(".handler") || asked.path.ends_with(".callback") {
             continue;
         }
         // Entry names and list indices stand for any.
@@ -90,4 +92,35 @@ fn collect(path: &str, schema: &serde_json::Value, keys: &mut BTreeSet<String>) 
     for choice in schema["anyOf"].as_array().into_iter().flatten() {
         collect(path, choice, keys);
     }
+}
+
+#[test]
+fn the_schema_takes_what_loads() {
+    let built_in = schema();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let mut samples = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|end| end == "yml") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert_eq!(
+                validate(&built_in, &root_of(&text).unwrap()),
+                Ok(()),
+                "{}",
+                path.display()
+            );
+            samples += 1;
+        }
+    }
+    assert!(samples >= 3);
+    let first = super::super::first_file(&super::super::InitAnswers::default());
+    for text in [
+        first.as_str(),
+        "",
+        "producers:\n",
+        "consumers: {a: {handler: noop, retry: {max: 1.5h}}}",
+    ] {
+        assert_eq!(validate(&built_in, &root_of(text).unwrap()), Ok(()), "{text}");
+    }
+    assert_eq!(validate(&schema_of(TABLES), &root_of(FULL).unwrap()), Ok(()));
 }
