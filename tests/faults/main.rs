@@ -19,4 +19,5 @@ mod files;
 mod ledger;
 mod locks;
 mod producers;
+mod recovery;
 mod schema;
