@@ -17,6 +17,7 @@ mod disk;
 mod fairness;
 mod files;
 mod ledger;
+mod links;
 mod locks;
 mod producers;
 mod recovery;
