@@ -12,7 +12,9 @@ mod support;
 mod fleet;
 mod ground;
 
+mod beginning;
 mod clock;
+mod companions;
 mod disk;
 mod fairness;
 mod files;
