@@ -107,3 +107,84 @@ fn release(file: &File) {
     // Unlocking a lock that we hold cannot fail; if the kernel says otherwise, closing the file ends the lock.
     let _ = flock(file, FlockOperation::Unlock);
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use super::Turnstile;
+    use crate::store::StoreOptions;
+    use crate::store::files::{Create, Files};
+
+    fn files(folder: &tempfile::TempDir) -> Files {
+        let options = StoreOptions::at(folder.path().join("queue.db"));
+        let files = Files::prepare(&options, Create::Store).unwrap();
+        files.make_sides().unwrap();
+        files
+    }
+
+    /// Works for a moment, as a transaction does.
+    fn work() {
+        let until = Instant::now() + Duration::from_micros(300);
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Whoever has just worked and wants to work again stands behind whoever waits: a writer in a tight loop gets at most
+    /// the turn it has and one more while another one waits. (Each has files of its own, as in a process of its own.)
+    #[test]
+    fn a_waiting_writer_is_next() {
+        const ROUNDS: usize = 60;
+
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(&folder);
+        let (turns, over) = (AtomicU64::new(0), AtomicBool::new(false));
+        let mut passed: Vec<u64> = thread::scope(|scope| {
+            scope.spawn(|| {
+                let greedy = Turnstile::open(&files).unwrap();
+                while !over.load(Ordering::Relaxed) {
+                    greedy.enter().unwrap();
+                    turns.fetch_add(1, Ordering::Relaxed);
+                    work();
+                    greedy.leave();
+                }
+            });
+            let modest = Turnstile::open(&files).unwrap();
+            let rounds = (0..ROUNDS)
+                .map(|_| {
+                    thread::sleep(Duration::from_millis(2));
+                    let before = turns.load(Ordering::Relaxed);
+                    modest.enter().unwrap();
+                    let passed = turns.load(Ordering::Relaxed) - before;
+                    modest.leave();
+                    passed
+                })
+                .collect();
+            over.store(true, Ordering::Relaxed);
+            rounds
+        });
+        passed.sort_unstable();
+        // Not all of them: this thread may be put aside by the system just before it begins to wait.
+        assert!(
+            passed[ROUNDS * 3 / 4] <= 2,
+            "turns of the other one while this one waited: {passed:?}"
+        );
+    }
+
+    /// Of two turnstiles, one is inside at a time, and a try tells at once.
+    #[test]
+    fn one_is_inside_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(&folder);
+        let (one, other) = (Turnstile::open(&files).unwrap(), Turnstile::open(&files).unwrap());
+        assert!(one.try_enter());
+        assert!(!other.try_enter());
+        one.leave();
+        assert!(other.try_enter());
+        other.leave();
+    }
+}
