@@ -111,80 +111,76 @@ fn release(file: &File) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::mpsc;
     use std::thread;
     use std::time::{Duration, Instant};
+
+    use rustix::fs::{FlockOperation, flock};
 
     use super::Turnstile;
     use crate::store::StoreOptions;
     use crate::store::files::{Create, Files};
 
-    fn files(folder: &tempfile::TempDir) -> Files {
+    /// Three turnstiles of one store. Each has files of its own, as in a process of its own.
+    fn three() -> (tempfile::TempDir, [Turnstile; 3]) {
+        let folder = tempfile::tempdir().unwrap();
         let options = StoreOptions::at(folder.path().join("queue.db"));
         let files = Files::prepare(&options, Create::Store).unwrap();
         files.make_sides().unwrap();
-        files
+        let turnstiles = std::array::from_fn(|_| Turnstile::open(&files).unwrap());
+        (folder, turnstiles)
     }
 
-    /// Works for a moment, as a transaction does.
-    fn work() {
-        let until = Instant::now() + Duration::from_micros(300);
-        while Instant::now() < until {
-            std::hint::spin_loop();
+    /// Waits until somebody stands in the turnstile behind whoever works.
+    fn wait_for_a_waiting_one(observer: &Turnstile) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while flock(&observer.next, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            flock(&observer.next, FlockOperation::Unlock).unwrap();
+            assert!(Instant::now() < deadline, "whoever waits does not keep its place");
+            thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Whoever has just worked and wants to work again stands behind whoever waits: a writer in a tight loop gets at most
-    /// the turn it has and one more while another one waits. (Each has files of its own, as in a process of its own.)
+    /// Whoever has just worked and wants to work again at once stands behind the one that waits.
     #[test]
     fn a_waiting_writer_is_next() {
-        const ROUNDS: usize = 60;
-
-        let folder = tempfile::tempdir().unwrap();
-        let files = files(&folder);
-        let (turns, over) = (AtomicU64::new(0), AtomicBool::new(false));
-        let mut passed: Vec<u64> = thread::scope(|scope| {
-            scope.spawn(|| {
-                let greedy = Turnstile::open(&files).unwrap();
-                while !over.load(Ordering::Relaxed) {
-                    greedy.enter().unwrap();
-                    turns.fetch_add(1, Ordering::Relaxed);
-                    work();
-                    greedy.leave();
-                }
-            });
-            let modest = Turnstile::open(&files).unwrap();
-            let rounds = (0..ROUNDS)
-                .map(|_| {
-                    thread::sleep(Duration::from_millis(2));
-                    let before = turns.load(Ordering::Relaxed);
+        let (_folder, [greedy, modest, observer]) = three();
+        for _ in 0..50 {
+            let (turn, turns) = mpsc::channel();
+            greedy.enter().unwrap();
+            thread::scope(|scope| {
+                let (modest, modest_turn) = (&modest, turn.clone());
+                scope.spawn(move || {
                     modest.enter().unwrap();
-                    let passed = turns.load(Ordering::Relaxed) - before;
+                    modest_turn.send("modest").unwrap();
                     modest.leave();
-                    passed
-                })
-                .collect();
-            over.store(true, Ordering::Relaxed);
-            rounds
-        });
-        passed.sort_unstable();
-        // Not all of them: this thread may be put aside by the system just before it begins to wait.
-        assert!(
-            passed[ROUNDS * 3 / 4] <= 2,
-            "turns of the other one while this one waited: {passed:?}"
-        );
+                });
+                wait_for_a_waiting_one(&observer);
+                greedy.leave();
+                greedy.enter().unwrap();
+                turn.send("greedy").unwrap();
+                greedy.leave();
+            });
+            assert_eq!(turns.try_iter().collect::<Vec<_>>(), ["modest", "greedy"]);
+        }
     }
 
-    /// Of two turnstiles, one is inside at a time, and a try tells at once.
+    /// One is inside at a time; a try tells at once, and takes nobody's place.
     #[test]
     fn one_is_inside_at_a_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let files = files(&folder);
-        let (one, other) = (Turnstile::open(&files).unwrap(), Turnstile::open(&files).unwrap());
+        let (_folder, [one, other, observer]) = three();
         assert!(one.try_enter());
         assert!(!other.try_enter());
-        one.leave();
-        assert!(other.try_enter());
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| other.enter().unwrap());
+            wait_for_a_waiting_one(&observer);
+            assert!(!observer.try_enter());
+            one.leave();
+            waiting.join().unwrap();
+        });
+        assert!(!one.try_enter());
         other.leave();
+        assert!(one.try_enter());
+        one.leave();
     }
 }
