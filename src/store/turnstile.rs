@@ -131,14 +131,17 @@ mod tests {
         (folder, turnstiles)
     }
 
-    /// Waits until somebody stands in the turnstile behind whoever works.
-    fn wait_for_a_waiting_one(observer: &Turnstile) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+    /// Waits until somebody stands in the turnstile behind whoever works; `false`: nobody comes.
+    fn somebody_waits(observer: &Turnstile) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(10);
         while flock(&observer.next, FlockOperation::NonBlockingLockExclusive).is_ok() {
             flock(&observer.next, FlockOperation::Unlock).unwrap();
-            assert!(Instant::now() < deadline, "whoever waits does not keep its place");
+            if Instant::now() > deadline {
+                return false;
+            }
             thread::sleep(Duration::from_millis(1));
         }
+        true
     }
 
     /// Whoever has just worked and wants to work again at once stands behind the one that waits.
@@ -148,19 +151,21 @@ mod tests {
         for _ in 0..50 {
             let (turn, turns) = mpsc::channel();
             greedy.enter().unwrap();
-            thread::scope(|scope| {
+            let waited = thread::scope(|scope| {
                 let (modest, modest_turn) = (&modest, turn.clone());
                 scope.spawn(move || {
                     modest.enter().unwrap();
                     modest_turn.send("modest").unwrap();
                     modest.leave();
                 });
-                wait_for_a_waiting_one(&observer);
+                let waited = somebody_waits(&observer);
                 greedy.leave();
                 greedy.enter().unwrap();
                 turn.send("greedy").unwrap();
                 greedy.leave();
+                waited
             });
+            assert!(waited, "whoever waits keeps its place");
             assert_eq!(turns.try_iter().collect::<Vec<_>>(), ["modest", "greedy"]);
         }
     }
@@ -173,10 +178,10 @@ mod tests {
         assert!(!other.try_enter());
         thread::scope(|scope| {
             let waiting = scope.spawn(|| other.enter().unwrap());
-            wait_for_a_waiting_one(&observer);
-            assert!(!observer.try_enter());
+            let refused = somebody_waits(&observer) && !observer.try_enter();
             one.leave();
             waiting.join().unwrap();
+            assert!(refused, "whoever waits keeps its place");
         });
         assert!(!one.try_enter());
         other.leave();
