@@ -30,7 +30,7 @@ fn all_at_once(ground: &Ground, runs: &[&[&str]]) {
 /// Two or ten processes that make the same store at the same moment all succeed, and each one's message is in it.
 #[test]
 fn a_store_may_be_begun_by_many_at_once() {
-    for _ in 0..4 {
+    for _ in 0..2 {
         for count in [2, 10] {
             let ground = ground("noop: {}", "");
             all_at_once(&ground, &vec![&["queuemessage", "demo", "x"][..]; count]);
@@ -43,7 +43,7 @@ fn a_store_may_be_begun_by_many_at_once() {
 /// So it is without a configuration, where the folders and the queue come into being too, and with a consumer among them.
 #[test]
 fn a_store_in_no_folder_yet_may_be_begun_by_many_at_once() {
-    for _ in 0..4 {
+    for _ in 0..2 {
         let ground = Ground::new(Place::new());
         let message = &["queuecommand", "-q", "work", "echoback", "x"][..];
         let consumer = &["consumer", "--until-empty", "work"][..];

@@ -71,7 +71,7 @@ fn a_stopped_guardian_does_not_hold_up_the_end() {
     assert!(took < Duration::from_secs(9), "{took:?}");
     assert_eq!((times(&ground, "-hold"), times(&ground, "+next")), (1, 0));
     assert_eq!((ground.figure("ready"), ground.figure("held")), (1, 0));
-    ground.drain();
+    ground.run(["consumer", "-m", "1", "demo"]).any_stderr().check();
     assert_eq!(times(&ground, "-next"), 1);
     drop(guardian);
 }
@@ -122,7 +122,7 @@ fn a_child_that_left_its_session_outlives_a_time_out_and_holds_nobody_up() {
     let begun = Instant::now();
     wait_for("the next message to be handled", || ground.read("out") == "next\n");
     let took = begun.elapsed();
-    assert!(took < Duration::from_millis(2500), "{took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
     consumer.wait_stderr("timed out after 300ms");
     wait_for("the first one to be dead-lettered", || ground.figure("dead") == 1);
     assert!(

@@ -318,7 +318,7 @@ fn a_log_that_cannot_be_written_ends_no_consumer() {
         let place = exec("echo said; echo said >&2", "");
         send(&place, "a\nb\n");
         let mut command = place.command();
-        command.args(["consumer", "--until-empty", "demo"]).stderr(stderr);
+        command.args(["consumer", "-m", "2", "demo"]).stderr(stderr);
         if let Some(path) = log_file {
             command.args(["--log-file", path]);
         }
