@@ -97,7 +97,7 @@ fn what_waits_behind_a_slow_job_is_given_back() {
         "something had been taken ahead, or this test has shown nothing: {}",
         slow.stderr()
     );
-    assert_eq!(ground.figure("held"), 1, "the slow one alone");
+    wait_for("the slow one alone to be held", || ground.figure("held") == 1);
     ground.write("go-hold-slow", "");
     ground.wait_empty();
     stop(slow);
