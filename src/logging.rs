@@ -38,7 +38,12 @@ pub fn level(verbose: u8, quiet: bool, usual: LevelFilter) -> LevelFilter {
 impl Logging<'_> {
     /// Installs it for the whole process. A second call in one process keeps the first one's choice.
     pub fn install(&self) -> Result<()> {
-        let builder = fmt().with_max_level(self.level).with_target(false);
+        // A line that cannot be written is lost. To complain of it on standard error would be a panic where that is what
+        // cannot be written, and a full disk under a log would end every consumer.
+        let builder = fmt()
+            .with_max_level(self.level)
+            .with_target(false)
+            .log_internal_errors(false);
         if let Some(path) = self.file {
             let file = OpenOptions::new()
                 .create(true)

@@ -26,7 +26,7 @@ pub(crate) struct Claimed {
 #[derive(Debug, Default)]
 pub(crate) struct Claim {
     pub(crate) messages: Vec<Claimed>,
-    /// When the next delayed message is due, in store time.
+    /// When the next delayed message is due or the next suspect has waited long enough, in store time.
     pub(crate) next_due: Option<i64>,
     /// Nothing more is ready.
     pub(crate) drained: bool,
@@ -68,11 +68,12 @@ pub(crate) fn claim(tx: &mut Tx<'_>, queue: &QueueRow, wanted: Wanted) -> Result
         let (state, started) = if claimed.started { (STARTED, 1) } else { (CLAIMED, 0) };
         tx.sql(update.execute((claimed.id, state, wanted.owner, tx.now, started)))?;
     }
-    claim.next_due = tx.sql(
+    let due: Option<i64> = tx.sql(
         tx.connection
             .prepare_cached("SELECT min(due) FROM message WHERE queue = ?1 AND state = 1")
             .and_then(|mut statement| statement.query_row([queue.id], |row| row.get(0))),
     )?;
+    claim.next_due = claim.next_due.into_iter().chain(due).min();
     Ok(claim)
 }
 
@@ -181,13 +182,17 @@ fn select(tx: &mut Tx<'_>, queue: i64, wanted: Wanted, claim: &mut Claim) -> Res
     }
     claim.drained = claim.messages.len() < wanted.count;
     if claim.drained && !wanted.alone {
-        // What is still ready has been passed over.
-        let left: Option<i64> = tx.sql(
+        // What is ready and not claimed just now has been passed over, so these are few.
+        let since: Option<i64> = tx.sql(
             tx.connection
-                .prepare_cached("SELECT 1 FROM message INDEXED BY message_ready WHERE queue = ?1 AND state = 0 AND suspect = 1 LIMIT 1")
-                .and_then(|mut statement| statement.query_row([queue], |row| row.get(0)).optional()),
+                .prepare_cached(
+                    "SELECT min(held_since) FROM message INDEXED BY message_ready
+                     WHERE queue = ?1 AND state = 0 AND suspect = 1 AND held_since > ?2",
+                )
+                .and_then(|mut statement| statement.query_row((queue, not_before), |row| row.get(0))),
         )?;
-        claim.suspect_waits = left.is_some();
+        claim.suspect_waits = since.is_some();
+        claim.next_due = since.map(|since| since + SUSPECT_WAITS);
     }
     Ok(())
 }
@@ -234,10 +239,10 @@ pub(crate) fn settle(tx: &mut Tx<'_>, owner: i64, queue: &QueueRow, id: i64, set
         }
         Settlement::Release { uncounted } => {
             let changed = tx.execute(
-                "UPDATE message SET state = 0, owner = NULL, held_since = NULL,
+                "UPDATE message SET state = 0, owner = NULL, held_since = CASE WHEN suspect THEN ?4 END,
                         deliveries = max(0, deliveries - (CASE WHEN ?3 AND state = 3 THEN 1 ELSE 0 END))
                  WHERE id = ?1 AND owner = ?2 AND state >= 2",
-                (id, owner, *uncounted),
+                (id, owner, *uncounted, tx.now),
             )?;
             tx.rung.insert(queue.id);
             if changed == 1 { Ok(()) } else { Err(lost()) }
@@ -308,8 +313,8 @@ pub(crate) fn unref(tx: &mut Tx<'_>, body_ref: Option<i64>) -> Result<()> {
     Ok(())
 }
 
-/// What a dead (or leaving) owner holds is ready again; what it had begun is suspected unless it left in order. Its
-/// temporary queues go.
+/// What a dead (or leaving) owner holds is ready again; what it had begun is suspected unless it left in order. A suspect's
+/// wait is counted from now. The owner's temporary queues go.
 pub(crate) fn recover(tx: &mut Tx<'_>, owner: i64, token: &str, died: bool) -> Result<u64> {
     let queues: Vec<i64> = tx.sql(
         tx.connection
@@ -319,7 +324,7 @@ pub(crate) fn recover(tx: &mut Tx<'_>, owner: i64, token: &str, died: bool) -> R
     let changed = tx.execute(
         "UPDATE message SET suspect = CASE WHEN state = 3 AND ?2 THEN 1 ELSE suspect END,
                 deliveries = CASE WHEN state = 3 AND NOT ?2 THEN max(0, deliveries - 1) ELSE deliveries END,
-                state = 0, owner = NULL, held_since = CASE WHEN ?2 THEN ?3 END
+                state = 0, owner = NULL, held_since = CASE WHEN ?2 OR suspect THEN ?3 END
          WHERE owner = ?1 AND state >= 2",
         (owner, died, tx.now),
     )?;

@@ -24,7 +24,7 @@ impl Failures {
     pub(crate) fn explain(&self, error: rusqlite::Error) -> Error {
         let store = format!("store {}", self.path.display());
         let Some(code) = error.sqlite_error_code() else {
-            return Error::bug(format!("{store}: an unexpected answer")).because(error);
+            return self.unexpected(error);
         };
         match code {
             ErrorCode::DiskFull => {
@@ -36,9 +36,7 @@ impl Failures {
             ErrorCode::ReadOnly | ErrorCode::PermissionDenied => Error::not_allowed(format!(
                 "{store} cannot be written by this user; run as its owner, or set `mode:` and `group:` of the connection"
             )),
-            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Error::protocol(format!(
-                "{store} is damaged or not a store; `qctl store check` says what is wrong, then restore a backup"
-            )),
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => self.damaged(),
             ErrorCode::CannotOpen => Error::unavailable(format!("{store} cannot be opened; check that its folder is there and writable")),
             ErrorCode::SystemIoFailure => {
                 Error::unavailable(format!("{store}: reading or writing failed; look at the kernel's log for the disk"))
@@ -47,6 +45,27 @@ impl Failures {
             _ => Error::bug(format!("{store}: an unexpected failure")),
         }
         .because(error)
+    }
+
+    /// An answer that our statements cannot give.
+    fn unexpected(&self, error: rusqlite::Error) -> Error {
+        match error {
+            // What we write reads back: the bytes on the disk are others now.
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::Utf8Error(..)
+            | rusqlite::Error::QueryReturnedNoRows => self.damaged(),
+            _ => Error::bug(format!("store {}: an unexpected answer", self.path.display())),
+        }
+        .because(error)
+    }
+
+    fn damaged(&self) -> Error {
+        Error::protocol(format!(
+            "store {} is damaged or not a store; `qctl store check` says what is wrong, then restore a backup",
+            self.path.display()
+        ))
     }
 
     pub(crate) fn result<T>(&self, result: rusqlite::Result<T>) -> Result<T> {

@@ -220,6 +220,9 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     })
 }
 
+/// As many links as the kernel follows.
+const LINKS_AT_MOST: usize = 40;
+
 /// The same path for everybody, whichever links lead to it: the side files must be the same too.
 fn resolved(path: &Path) -> Result<PathBuf> {
     if let Ok(found) = fs::canonicalize(path) {
@@ -232,9 +235,15 @@ fn resolved(path: &Path) -> Result<PathBuf> {
         }
         return Ok(found);
     }
+    // It is not there yet, but a link to it may be.
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_AT_MOST {
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or(Path::new("/")).join(target);
+    }
     Ok(match (path.parent().map(fs::canonicalize), path.file_name()) {
         (Some(Ok(folder)), Some(name)) => folder.join(name),
-        _ => path.to_owned(),
+        _ => path,
     })
 }
 

@@ -107,3 +107,85 @@ fn release(file: &File) {
     // Unlocking a lock that we hold cannot fail; if the kernel says otherwise, closing the file ends the lock.
     let _ = flock(file, FlockOperation::Unlock);
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use rustix::fs::{FlockOperation, flock};
+
+    use super::Turnstile;
+    use crate::store::StoreOptions;
+    use crate::store::files::{Create, Files};
+
+    /// Three turnstiles of one store. Each has files of its own, as in a process of its own.
+    fn three() -> (tempfile::TempDir, [Turnstile; 3]) {
+        let folder = tempfile::tempdir().unwrap();
+        let options = StoreOptions::at(folder.path().join("queue.db"));
+        let files = Files::prepare(&options, Create::Store).unwrap();
+        files.make_sides().unwrap();
+        let turnstiles = std::array::from_fn(|_| Turnstile::open(&files).unwrap());
+        (folder, turnstiles)
+    }
+
+    /// Waits until somebody stands in the turnstile behind whoever works; `false`: nobody comes.
+    fn somebody_waits(observer: &Turnstile) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while flock(&observer.next, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            flock(&observer.next, FlockOperation::Unlock).unwrap();
+            if Instant::now() > deadline {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+
+    /// Whoever has just worked and wants to work again at once stands behind the one that waits.
+    #[test]
+    fn a_waiting_writer_is_next() {
+        let (_folder, [greedy, modest, observer]) = three();
+        for _ in 0..50 {
+            let (turn, turns) = mpsc::channel();
+            greedy.enter().unwrap();
+            let waited = thread::scope(|scope| {
+                let (modest, modest_turn) = (&modest, turn.clone());
+                scope.spawn(move || {
+                    modest.enter().unwrap();
+                    modest_turn.send("modest").unwrap();
+                    modest.leave();
+                });
+                let waited = somebody_waits(&observer);
+                greedy.leave();
+                greedy.enter().unwrap();
+                turn.send("greedy").unwrap();
+                greedy.leave();
+                waited
+            });
+            assert!(waited, "whoever waits keeps its place");
+            assert_eq!(turns.try_iter().collect::<Vec<_>>(), ["modest", "greedy"]);
+        }
+    }
+
+    /// One is inside at a time; a try tells at once, and takes nobody's place.
+    #[test]
+    fn one_is_inside_at_a_time() {
+        let (_folder, [one, other, observer]) = three();
+        assert!(one.try_enter());
+        assert!(!other.try_enter());
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| other.enter().unwrap());
+            let refused = somebody_waits(&observer) && !observer.try_enter();
+            one.leave();
+            waiting.join().unwrap();
+            assert!(refused, "whoever waits keeps its place");
+        });
+        assert!(!one.try_enter());
+        other.leave();
+        assert!(one.try_enter());
+        one.leave();
+    }
+}

@@ -105,6 +105,25 @@ fn damage_in_the_middle_is_found() {
     );
 }
 
+/// Damage that SQLite itself does not see, because it is in what a row says, is told like any other.
+#[test]
+fn damage_within_a_row_is_told() {
+    let ground = ground("noop: {}", "");
+    ground.send("precious\n");
+    python(
+        &ground,
+        "import sqlite3; db = sqlite3.connect('queue.db'); \
+         db.execute(\"update message set message_id = cast(x'ff41' as text)\"); db.commit()",
+    );
+    for args in [
+        &["consumer", "-q", "--until-empty", "demo"][..],
+        &["managequeue", "-q", "peek", "demo"],
+    ] {
+        ground.refuses(args, 76, ["queue.db", "damaged", "qctl store check"]);
+    }
+    assert_eq!(ground.figure("ready"), 1);
+}
+
 /// The program as an ordinary user runs it: as `nobody` where the tests run as root, who may write
 /// anything. Returns the exit code and all that was printed.
 fn as_ordinary_user(ground: &Ground, args: &[&str]) -> (Option<i32>, String) {

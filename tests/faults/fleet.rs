@@ -123,7 +123,7 @@ impl<'a> Fleet<'a> {
 }
 
 /// The guardian of a living consumer; `None` if it has none yet, or none any more.
-fn guardian_of(consumer: Pid) -> Option<Pid> {
+pub fn guardian_of(consumer: Pid) -> Option<Pid> {
     let parent = consumer.as_raw_nonzero().get();
     fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;

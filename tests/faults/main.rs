@@ -12,11 +12,15 @@ mod support;
 mod fleet;
 mod ground;
 
+mod beginning;
 mod clock;
+mod companions;
 mod disk;
 mod fairness;
 mod files;
 mod ledger;
+mod links;
 mod locks;
 mod producers;
+mod recovery;
 mod schema;

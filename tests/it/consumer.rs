@@ -1,5 +1,7 @@
 //! `qctl consumer`.
 
+use std::fs::File;
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -301,6 +303,29 @@ fn log_lines_go_to_the_file_named() {
         .code(65)
         .stderr_contains("--log-file")
         .check();
+}
+
+/// A log on a full disk, or one that nobody reads any more, costs its lines and nothing else.
+#[test]
+fn a_log_that_cannot_be_written_ends_no_consumer() {
+    let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
+    let closed = || Stdio::from(std::io::pipe().unwrap().1);
+    for (case, stderr, log_file) in [
+        ("a full disk", full(), None),
+        ("a closed pipe", closed(), None),
+        ("a log file on a full disk", full(), Some("/dev/full")),
+    ] {
+        let place = exec("echo said; echo said >&2", "");
+        send(&place, "a\nb\n");
+        let mut command = place.command();
+        command.args(["consumer", "-m", "2", "demo"]).stderr(stderr);
+        if let Some(path) = log_file {
+            command.args(["--log-file", path]);
+        }
+        let status = command.status().unwrap();
+        assert_eq!(status.code(), Some(0), "{case}");
+        assert_eq!((figure(&place, "ready"), figure(&place, "held")), (0, 0), "{case}");
+    }
 }
 
 #[test]
