@@ -198,6 +198,14 @@ impl Session<'_> {
             let soon = now + SETTLE_DOWN;
             wake = Some(wake.map_or(soon, |wake| wake.min(soon)));
         }
+        let take = async {
+            if taking {
+                subscription.next().await
+            } else {
+                subscription.attend().await;
+                Ok(Vec::new())
+            }
+        };
         tokio::select! {
             biased;
             () = self.stop.now.cancelled(), if !this.forced => {
@@ -211,7 +219,7 @@ impl Session<'_> {
             }
             Some(finished) = this.running.next(), if !this.running.is_empty() => self.finished(this, finished),
             Some(settled) = this.settling.next(), if !this.settling.is_empty() => self.settled(this, settled),
-            taken = subscription.next(), if taking => match taken {
+            taken = take, if taking || this.lost.is_none() => match taken {
                 Ok(deliveries) => this.waiting.extend(deliveries),
                 Err(error) => {
                     // Deliveries that are lost to us may run elsewhere in a moment: nothing of them may go on here.

@@ -413,6 +413,10 @@ impl Subscription for SqliteSubscription {
         self.inner.next().await
     }
 
+    async fn attend(&mut self) {
+        self.inner.attend().await;
+    }
+
     fn settler(&self) -> Arc<dyn Settle> {
         Arc::new(SqliteSettle {
             inner: self.inner.settler(),

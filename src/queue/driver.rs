@@ -247,6 +247,11 @@ pub trait Subscription: Send {
     /// Waits for deliveries and returns at least one. Cancel-safe (rule 2). An error means that the subscription is over
     /// and what it handed out will come back.
     async fn next(&mut self) -> Result<Vec<Delivery>>;
+    /// Does what a consumer owes the others while it takes nothing itself, such as hearing of their deaths. Never returns, and
+    /// is cancel-safe.
+    async fn attend(&mut self) {
+        std::future::pending::<()>().await;
+    }
     /// Settles deliveries of this subscription, from any task.
     fn settler(&self) -> Arc<dyn Settle>;
     /// What must be held by whoever acts on this consumer's behalf.

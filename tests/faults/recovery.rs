@@ -188,3 +188,43 @@ fn comes_beside_others_in_the_end(ground: &Ground, begun: usize) {
     }
     ground.wait_empty();
 }
+
+/// The owner of a message as the tables have it: asking qctl would recover it.
+fn is_held(ground: &Ground, body: &str) -> bool {
+    python(
+        ground,
+        &format!(
+            "import sqlite3; db = sqlite3.connect('queue.db'); \
+             row = db.execute(\"select state from message where cast(body as text) = '{body}'\").fetchone(); \
+             open('state', 'w').write(str(row[0] if row else 'none'))"
+        ),
+    );
+    let state = ground.read("state");
+    assert_ne!(state, "none", "{body} is in the store");
+    state != "0"
+}
+
+/// A consumer that is busy in all its slots, and alone, gives back what a dead one held all the same.
+#[test]
+fn a_busy_consumer_recovers_what_a_dead_one_held() {
+    let ground = with_book("");
+    let busy = consumer(&ground, "1");
+    ground.send("hold-busy\n");
+    wait_for_line(&ground, "+hold-busy");
+    let mut doomed = consumer(&ground, "1");
+    ground.send("hold-orphan\n");
+    wait_for_line(&ground, "+hold-orphan");
+    assert!(is_held(&ground, "hold-orphan"));
+    doomed.signal(Signal::KILL);
+    let killed = Instant::now();
+    doomed.wait();
+    wait_for("the orphan to be given back", || !is_held(&ground, "hold-orphan"));
+    let took = killed.elapsed();
+    assert!(took < CRASH_RETURN, "{took:?}");
+    assert!(is_held(&ground, "hold-busy"));
+    ground.write("go-hold-orphan", "");
+    ground.write("go-hold-busy", "");
+    ground.wait_empty();
+    assert_eq!((times(&ground, "-hold-busy"), times(&ground, "-hold-orphan")), (1, 1));
+    stop(busy);
+}

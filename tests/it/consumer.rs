@@ -496,3 +496,20 @@ fn a_name_with_control_characters_is_refused_before_it_is_a_queue() {
     }
     assert!(!place.json(["managequeue", "list"]).to_string().contains("mo"));
 }
+
+/// `--until-empty` ends when nothing is left to do, not while a message is on its way from the store: a big one takes longer than
+/// the moment that an empty queue is given.
+#[test]
+fn until_empty_waits_for_what_is_being_claimed() {
+    let place = exec("wc -c >> out", "");
+    place.write("big", vec![b'x'; 16 << 20]);
+    place
+        .run(["queuemessage", "--file", "big", "demo"])
+        .any_stdout()
+        .check();
+    place
+        .run(["consumer", "--until-empty", "demo"])
+        .stderr_contains("1 done, 0 not")
+        .check();
+    assert_eq!(figure(&place, "ready"), 0);
+}

@@ -24,6 +24,8 @@ use std::time::Duration;
 pub use companion::main;
 use record::Record;
 
+use rustix::io::Errno;
+
 use super::environment::Environment;
 use super::spawn::Program;
 use crate::error::{Error, Result};
@@ -91,9 +93,7 @@ impl Guardian {
             }),
             finishing: Condvar::new(),
         });
-        let child = shared
-            .spawn()
-            .map_err(|error| cannot(&shared.program, &error.to_string()))?;
+        let child = shared.spawn().map_err(|error| cannot_start(&shared.program, error))?;
         let child = child.ok_or_else(|| Error::bug("a guardian was finished before it was started"))?;
         let watched = Arc::clone(&shared);
         let watcher = thread::Builder::new()
@@ -244,4 +244,14 @@ fn cannot(program: &Path, reason: &str) -> Error {
         "cannot start the guardian `{} {SUBCOMMAND}`: {reason}; the program must be qctl itself",
         program.display()
     ))
+}
+
+fn cannot_start(program: &Path, error: io::Error) -> Error {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::AGAIN | Errno::NOMEM | Errno::TXTBSY) => Error::temporary(
+            "the machine is short of what a guardian takes (see `ulimit -n` and `ulimit -u`); try again",
+        )
+        .because(error),
+        _ => cannot(program, &error.to_string()),
+    }
 }

@@ -129,14 +129,32 @@ impl StoreSubscription {
                         tracing::warn!(queue = %self.shared.queue, "the store has not answered for 10 s; another process holds its lock");
                         asked = Instant::now();
                     }
-                    if self.reap_at <= Instant::now() {
-                        let evicted = self.watch.is_replaced();
-                        self.heed(Woken { owners: true, bell: true, evicted });
-                        self.reap_at = Instant::now() + REAP_EVERY;
-                    }
+                    self.look_by_the_clock();
                     self.shared.lock().look = true;
                 }
             }
+        }
+    }
+
+    /// Hears of deaths while nothing is taken. Never returns.
+    pub(crate) async fn attend(&mut self) {
+        loop {
+            tokio::select! {
+                woken = self.watch.wait() => self.heed(woken),
+                () = tokio::time::sleep_until(self.reap_at) => self.look_by_the_clock(),
+            }
+        }
+    }
+
+    fn look_by_the_clock(&mut self) {
+        if self.reap_at <= Instant::now() {
+            let evicted = self.watch.is_replaced();
+            self.heed(Woken {
+                owners: true,
+                bell: true,
+                evicted,
+            });
+            self.reap_at = Instant::now() + REAP_EVERY;
         }
     }
 
