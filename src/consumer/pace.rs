@@ -5,8 +5,11 @@ use std::time::Duration;
 
 /// A handler that takes less than this on average is quick.
 const QUICK: Duration = Duration::from_millis(20);
-/// So many messages are taken ahead for each slot of a quick handler,
-const AHEAD_A_SLOT: usize = 8;
+/// So much work is taken ahead for each slot of a quick handler: enough that none waits for the store, and no more, for it
+/// counts as begun and is done again after a crash;
+const WORK_AHEAD: Duration = Duration::from_millis(12);
+/// it is no more messages than this,
+const AHEAD_A_SLOT: usize = 16;
 /// and none of them waits longer than this to be begun.
 pub(super) const AHEAD_AT_MOST: Duration = Duration::from_millis(50);
 /// The settlements of a quick handler are sent together, but none waits longer than this.
@@ -48,10 +51,13 @@ impl Pace {
     /// The new number to take ahead, if it is another one.
     pub(super) fn changed(&mut self, slots: usize) -> Option<usize> {
         let quick = self.average < QUICK.as_secs_f64();
-        if self.fixed || quick == (self.ahead > 0) {
+        let a_slot = (WORK_AHEAD.as_secs_f64() / self.average).round() as usize;
+        let wanted = if quick { a_slot.clamp(1, AHEAD_A_SLOT) * slots } else { 0 };
+        let much_the_same = wanted < 2 * self.ahead && 2 * wanted > self.ahead;
+        if self.fixed || wanted == self.ahead || much_the_same {
             return None;
         }
-        self.ahead = if quick { AHEAD_A_SLOT * slots } else { 0 };
+        self.ahead = wanted;
         Some(self.ahead)
     }
 }
@@ -66,19 +72,24 @@ mod tests {
     fn only_a_quick_handler_is_given_messages_ahead() {
         let mut pace = Pace::new(false);
         assert_eq!(pace.changed(2), None, "nothing is known yet");
-        for _ in 0..20 {
+        for _ in 0..80 {
             pace.took(Duration::from_millis(1), 2);
         }
-        assert_eq!(pace.changed(2), Some(16));
+        assert_eq!(pace.changed(2), Some(24), "12 ms of work for each slot");
         assert_eq!(pace.changed(2), None, "told once");
-        for _ in 0..20 {
-            pace.took(Duration::from_millis(9), 2);
+        for _ in 0..80 {
+            // Thirteen in a row took thirteen milliseconds: the wait for a slot does not count.
+            pace.took(Duration::from_millis(13), 2);
         }
-        assert_eq!(
-            pace.changed(2),
-            None,
-            "the wait for a slot does not count: nine in a row took nine milliseconds"
-        );
+        assert_eq!(pace.changed(2), None);
+        for _ in 0..80 {
+            pace.took(Duration::from_millis(13 * 3), 2);
+        }
+        assert_eq!(pace.changed(2), Some(8), "slower, so fewer");
+        for _ in 0..80 {
+            pace.took(Duration::ZERO, 2);
+        }
+        assert_eq!(pace.changed(2), Some(32), "but never more than this");
         pace.slow_down();
         assert_eq!(pace.changed(2), Some(0));
     }

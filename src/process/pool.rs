@@ -85,7 +85,7 @@ impl Pool {
     pub fn new(name: impl Into<String>, slots: usize) -> Self {
         let shared = Shared {
             name: name.into(),
-            threads: slots.max(1) + 1,
+            threads: slots.max(1),
             gate: Gate::new(slots.max(1)),
             state: Mutex::default(),
             work: Condvar::new(),

@@ -30,8 +30,8 @@ fn assert_all(entries: &BTreeMap<u32, usize>, count: u32) {
 fn no_command_is_lost_when_consumers_are_killed() {
     const COUNT: u32 = 10_000;
     const CONCURRENCY: usize = 4;
-    // What a consumer may hold of a quick handler: its slots, and twice eight for each, taken ahead.
-    const WINDOW: usize = CONCURRENCY * 17;
+    // What a consumer may hold of a quick handler: its slots, and twice sixteen for each, taken ahead.
+    const WINDOW: usize = CONCURRENCY * 33;
 
     let ground = ground("command: {}", "");
     let lines = (0..COUNT).fold(String::new(), |mut lines, id| {
