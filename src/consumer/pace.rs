@@ -52,7 +52,11 @@ impl Pace {
     pub(super) fn changed(&mut self, slots: usize) -> Option<usize> {
         let quick = self.average < QUICK.as_secs_f64();
         let a_slot = (WORK_AHEAD.as_secs_f64() / self.average).round() as usize;
-        let wanted = if quick { a_slot.clamp(1, AHEAD_A_SLOT) * slots } else { 0 };
+        let wanted = if quick {
+            a_slot.clamp(1, AHEAD_A_SLOT) * slots
+        } else {
+            0
+        };
         let much_the_same = wanted < 2 * self.ahead && 2 * wanted > self.ahead;
         if self.fixed || wanted == self.ahead || much_the_same {
             return None;

@@ -11,7 +11,6 @@
 mod cancel;
 mod capture;
 mod environment;
-mod gate;
 pub mod guardian;
 mod ignore;
 mod leash;

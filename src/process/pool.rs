@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::thread;
@@ -12,7 +13,6 @@ use std::thread;
 use tokio::sync::oneshot;
 
 use super::cancel::Cancel;
-use super::gate::{Door, Gate, Start};
 use super::run::{Ended, Job, Runner};
 use super::spawn::SpawnError;
 
@@ -34,11 +34,33 @@ pub struct Pool {
 #[derive(Debug)]
 struct Shared {
     name: String,
-    /// One more than children live at once: it prepares the next one.
     threads: usize,
-    gate: Arc<Gate>,
     state: Mutex<State>,
     work: Condvar,
+}
+
+const WAITING: u8 = 0;
+const BEGUN: u8 = 1;
+const WITHDRAWN: u8 = 2;
+
+/// Whether a job has begun or was taken back: only one of them can come true.
+#[derive(Clone, Debug, Default)]
+struct Start(Arc<AtomicU8>);
+
+impl Start {
+    /// Takes the job back; `false`: it has begun.
+    fn withdraw(&self) -> bool {
+        self.0
+            .compare_exchange(WAITING, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// Begins it; `false`: it was taken back.
+    fn begin(&self) -> bool {
+        self.0
+            .compare_exchange(WAITING, BEGUN, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
 }
 
 /// Who is to be told, and what.
@@ -86,7 +108,6 @@ impl Pool {
         let shared = Shared {
             name: name.into(),
             threads: slots.max(1),
-            gate: Gate::new(slots.max(1)),
             state: Mutex::default(),
             work: Condvar::new(),
         };
@@ -156,10 +177,18 @@ impl Shared {
             let mut state = self.lock();
             let task = loop {
                 if let Some(task) = state.tasks.pop_front() {
-                    if task.start.is_withdrawn() {
+                    if !task.start.begin() {
                         continue;
                     }
                     break task;
+                }
+                if !state.untold.is_empty() {
+                    // What seemed to wait behind it was taken back meanwhile.
+                    let untold = std::mem::take(&mut state.untold);
+                    drop(state);
+                    tell_all(untold);
+                    state = self.lock();
+                    continue;
                 }
                 if state.closed {
                     return;
@@ -177,19 +206,13 @@ impl Shared {
             };
             drop(state);
             let deferrable = task.job.deferrable;
-            let door = Door {
-                gate: Arc::clone(&self.gate),
-                start: task.start,
-            };
             // A line sink that panics must not take the thread, and with it the jobs that wait, away; its child is ended.
-            let result = panic::catch_unwind(AssertUnwindSafe(|| {
-                runner.run_behind(Some(&door), task.job, &task.cancel)
-            }))
-            .unwrap_or_else(|_| {
-                Err(SpawnError::Busy(
-                    "what takes the child's output has panicked".to_owned(),
-                ))
-            });
+            let result =
+                panic::catch_unwind(AssertUnwindSafe(|| runner.run(task.job, &task.cancel))).unwrap_or_else(|_| {
+                    Err(SpawnError::Busy(
+                        "what takes the child's output has panicked".to_owned(),
+                    ))
+                });
             self.tell(deferrable, (task.done, result));
             patience = PATIENCE;
         }

@@ -12,7 +12,6 @@ use rustix::process::Signal;
 
 use super::cancel::Cancel;
 use super::capture::{Captured, Tail};
-use super::gate::{Door, Pass};
 use super::guardian::Guardian;
 use super::leash::Leash;
 use super::output::{LineSink, Output, Stream};
@@ -116,23 +115,15 @@ impl Runner {
 
     /// Runs a child to its end. When this returns (or panics), the child is reaped and its process group is gone.
     pub fn run(&mut self, job: Job, cancel: &Cancel) -> Result<Ended, SpawnError> {
-        self.run_behind(None, job, cancel)
-    }
-
-    /// As `run`, but the prepared child starts only when the door lets it.
-    pub(super) fn run_behind(&mut self, door: Option<&Door>, job: Job, cancel: &Cancel) -> Result<Ended, SpawnError> {
-        let cancelled = Ended {
-            stopped: Some(Stopped::Cancelled),
-            ..Ended::default()
-        };
         if !cancel.attach(&self.wake) {
-            return Ok(cancelled);
+            return Ok(Ended {
+                stopped: Some(Stopped::Cancelled),
+                ..Ended::default()
+            });
         }
         let _detach = Detach(cancel);
         let wake = Arc::clone(&self.wake);
-        let Some(mut running) = Run::start(job, door)? else {
-            return Ok(cancelled);
-        };
+        let mut running = Run::start(job)?;
         while running.step(&wake, cancel, &mut self.buffer) {}
         Ok(running.finish())
     }
@@ -157,7 +148,6 @@ enum Phase {
 
 struct Run {
     leash: Leash,
-    pass: Option<Pass>,
     phase: Phase,
     stopped: Option<Stopped>,
     status: Option<ExitStatus>,
@@ -173,8 +163,7 @@ struct Run {
 }
 
 impl Run {
-    /// Starts the child when the door lets it; `None`: it never did.
-    fn start(job: Job, door: Option<&Door>) -> Result<Option<Self>, SpawnError> {
+    fn start(job: Job) -> Result<Self, SpawnError> {
         let (stdout_pipe, child_stdout) = io::pipe().map_err(|error| short_of_files(&error))?;
         let (stderr_pipe, child_stderr) = io::pipe().map_err(|error| short_of_files(&error))?;
         let mut input = job.input;
@@ -194,18 +183,10 @@ impl Run {
         };
         let (stdout, stderr) = (Stdio::from(child_stdout), Stdio::from(child_stderr));
         let mut command = job.program.command(child_stdin, stdout, stderr);
-        let mut pass = None;
-        if let Some(door) = door {
-            pass = door.pass();
-            if pass.is_none() {
-                return Ok(None);
-            }
-        }
         let child = job.program.start(&mut command)?;
         let leash = Leash::new(child, command, job.guardian);
-        Ok(Some(Self {
+        Ok(Self {
             leash,
-            pass,
             phase: Phase::Running {
                 deadline: job.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             },
@@ -220,7 +201,7 @@ impl Run {
             grace: job.grace,
             keep: job.keep,
             sink: job.lines,
-        }))
+        })
     }
 
     /// Waits for one thing to happen and deals with it; `false` when all is over.
@@ -245,8 +226,6 @@ impl Run {
         }
         if !matches!(self.phase, Phase::Drain { .. }) && self.leash.has_ended(!ready.child.is_empty()) {
             self.status = self.leash.reap();
-            // The next child may start while we clear away.
-            self.pass = None;
             self.stdin = None;
             let now = Instant::now();
             self.phase = Phase::Drain {
