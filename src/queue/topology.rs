@@ -182,6 +182,11 @@ pub fn usual_dead_letter(name: &str) -> Option<String> {
     (!name.ends_with(DEAD)).then(|| format!("{name}{DEAD}"))
 }
 
+/// The queue whose dead letters a queue of this name usually holds.
+pub fn usual_source(name: &str) -> Option<&str> {
+    name.strip_suffix(DEAD)
+}
+
 const DEAD: &str = ".dead";
 
 /// All that one entry of the configuration needs to be there.

@@ -754,3 +754,22 @@ fn questions_are_asked_on_a_terminal() {
         assert_eq!(info(&place, "demo")["ready"], left, "{typed}: {talk}");
     }
 }
+
+/// A queue for dead letters has none of its own, and a dry run refuses what the run would.
+#[test]
+fn declare_makes_no_dead_letters_of_dead_letters() {
+    let place = Place::new();
+    let made = place.json(["managequeue", "declare", "x.dead"]);
+    assert_eq!(made["dead_letter"], serde_json::Value::Null);
+    for argument in ["x-foo=1", "exclusive=true"] {
+        for further in [&[][..], &["--dry-run"]] {
+            let args = ["managequeue", "declare", "y", "-a", argument];
+            place
+                .run(args.iter().chain(further).copied())
+                .code(64)
+                .stderr_contains("y")
+                .check();
+        }
+    }
+    place.run(["managequeue", "info", "y"]).code(66).any_stderr().check();
+}

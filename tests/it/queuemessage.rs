@@ -435,3 +435,29 @@ fn a_full_queue_is_temporary() {
         .stderr_contains("--from-line 1")
         .check();
 }
+
+/// `-` is standard input where a file is asked for, too.
+#[test]
+fn a_file_called_minus_is_standard_input() {
+    let place = Place::new();
+    place
+        .run(["queuemessage", "--file", "-", "demo"])
+        .stdin("one")
+        .any_stdout()
+        .any_stderr()
+        .check();
+    place
+        .run(["queuemessage", "--lines", "--file", "-", "demo"])
+        .stdin("two\nthree\n")
+        .any_stdout()
+        .any_stderr()
+        .check();
+    let bodies: Vec<_> = place
+        .json(["managequeue", "peek", "demo"])
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|found| found["body"].clone())
+        .collect();
+    assert_eq!(bodies, ["one", "two", "three"]);
+}

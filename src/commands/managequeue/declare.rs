@@ -5,11 +5,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::DeclareArgs;
-use super::target::{Target, customary};
+use super::target::Target;
 use crate::cli::values;
 use crate::commands::Outcome;
 use crate::context::Workplace;
 use crate::error::{Error, ErrorKind, Result};
+use crate::queue::topology::usual_dead_letter;
 use crate::queue::{HeaderValue, Queue, Topology};
 use crate::settings::suggestion;
 
@@ -45,6 +46,9 @@ pub(super) async fn run(place: &Workplace<'_>, given: Option<&str>, args: &Decla
         queues: vec![queue.clone()],
     };
     topology.merge(&target.topology);
+    if let Some(entry) = place.config.connections.get(&target.connection_name) {
+        entry.connector.check(&topology)?;
+    }
     let report = serde_json::json!({
         "queue": queue.name,
         "declared": !args.dry_run,
@@ -69,7 +73,7 @@ async fn unconfigured(target: &Target) -> Result<Queue> {
     let new = Queue {
         name: target.queue.clone(),
         durable: true,
-        dead_letter: Some(customary(&target.queue)),
+        dead_letter: usual_dead_letter(&target.queue),
         ..Queue::default()
     };
     let info = match target.connection.info(&target.queue).await {

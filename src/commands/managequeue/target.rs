@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::context::Workplace;
 use crate::error::{Error, ErrorKind, Result};
 use crate::output::one_line;
+use crate::queue::topology::{usual_dead_letter, usual_source};
 use crate::queue::{Connection, Queue, Topology};
 use crate::settings::suggestion;
 
@@ -135,7 +136,7 @@ impl Target {
             Ok(info) => Ok(info.dead_letter),
             Err(error) if error.kind() == ErrorKind::Unsupported => Ok(match &self.configured {
                 Some(queue) => queue.dead_letter.clone(),
-                None => Some(customary(&self.queue)),
+                None => usual_dead_letter(&self.queue),
             }),
             Err(error) => Err(error),
         }
@@ -146,7 +147,7 @@ impl Target {
         if let [only] = self.sources.as_slice() {
             return Ok(Some(only.clone()));
         }
-        let Some(source) = self.queue.strip_suffix(".dead").filter(|_| self.sources.is_empty()) else {
+        let Some(source) = usual_source(&self.queue).filter(|_| self.sources.is_empty()) else {
             return Ok(None);
         };
         match self.connection.info(source).await {
@@ -160,11 +161,6 @@ impl Target {
     pub(super) async fn is_for_dead_letters(&self) -> Result<bool> {
         Ok(!self.sources.is_empty() || self.source().await?.is_some())
     }
-}
-
-/// The name of the dead-letter queue of a queue that names none.
-pub(super) fn customary(queue: &str) -> String {
-    format!("{queue}.dead")
 }
 
 struct Named {

@@ -9,6 +9,7 @@ use crate::output::human_bytes;
 
 /// The body given as `word`, in `file` or on standard input.
 pub(super) fn read(word: Option<&str>, file: Option<&Path>, max_body: u64) -> Result<Vec<u8>> {
+    let file = file.filter(|path| *path != Path::new("-"));
     match (file, word) {
         (Some(path), _) => read_limited(open(path)?, max_body).map_err(|error| error.at(path.display())),
         (None, Some(text)) if text != "-" => Ok(text.as_bytes().to_vec()),

@@ -33,7 +33,7 @@ pub(super) fn send(
     template: Message,
     max_body: u64,
 ) -> Result<Outcome> {
-    let input: Box<dyn Read + Send> = if let Some(path) = &args.file {
+    let input: Box<dyn Read + Send> = if let Some(path) = args.file.as_ref().filter(|path| path.as_os_str() != "-") {
         Box::new(bodies::open(path)?)
     } else {
         if std::io::stdin().is_terminal() && args.words.is_empty() {

@@ -67,6 +67,12 @@ pub(super) fn portable(topology: &Topology) -> Result<Cow<'_, Topology>> {
     }
     for queue in &topology.queues {
         check_name("queue", &queue.name)?;
+        if queue.exclusive {
+            return Err(Error::unsupported(format!(
+                "queue `{}`: {} has no exclusive queues; leave `exclusive` out, or see `auto_delete`",
+                queue.name, SQLITE.name
+            )));
+        }
         if let Some(name) = &queue.dead_letter {
             check_name("dead-letter queue", name)?;
         }
