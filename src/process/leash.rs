@@ -2,14 +2,13 @@
 
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitStatus};
-use std::sync::Arc;
 
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpgid, kill_process, kill_process_group, pidfd_open,
     pidfd_send_signal, waitid,
 };
 
-use super::guardian::Guardian;
+use super::guardian::Announced;
 
 /// A living child. Whatever happens, it does not outlive this: dropped, its group is killed and it is reaped.
 pub(super) struct Leash {
@@ -19,16 +18,17 @@ pub(super) struct Leash {
     group: Pid,
     pidfd: Option<OwnedFd>,
     reaped: bool,
-    guardian: Option<Arc<Guardian>>,
+    /// Its line in the guardian's record.
+    announced: Option<Announced>,
 }
 
 impl Leash {
-    pub(super) fn new(child: Child, ends: Command, guardian: Option<Arc<Guardian>>) -> Self {
+    pub(super) fn new(child: Child, ends: Command, announced: Option<Announced>) -> Self {
         // Not yet reaped, so the pid cannot be anyone else's. Without a pidfd (an old kernel, no descriptor left) the
         // child's end is looked for instead.
         let group = Pid::from_child(&child);
-        if let Some(guardian) = &guardian {
-            guardian.began(group.as_raw_nonzero().get());
+        if let Some(announced) = &announced {
+            announced.began(group.as_raw_nonzero().get());
         }
         let pidfd = pidfd_open(group, PidfdFlags::empty()).ok();
         Self {
@@ -37,7 +37,7 @@ impl Leash {
             group,
             pidfd,
             reaped: false,
-            guardian,
+            announced,
         }
     }
 
@@ -66,13 +66,11 @@ impl Leash {
         !matches!(waitid(WaitId::Pid(self.group), options), Ok(None))
     }
 
-    /// Takes the status of a child that has ended, after its group was killed and the guardian told: the unreaped child
+    /// Takes the status of a child that has ended, after its group was killed and taken off the record: the unreaped child
     /// keeps the group's number from being given to anyone else until then.
     pub(super) fn reap(&mut self) -> Option<ExitStatus> {
         let _ = kill_process_group(self.group, Signal::KILL);
-        if let Some(guardian) = &self.guardian {
-            guardian.ended(self.group.as_raw_nonzero().get());
-        }
+        self.announced = None;
         self.reaped = true;
         self.ends = None;
         self.child.wait().ok()

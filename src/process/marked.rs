@@ -118,8 +118,11 @@ impl<'a> Search<'a> {
     /// pidfd is one that could not be signalled.
     fn kill_once(&mut self) -> Vec<(Pid, Option<OwnedFd>)> {
         let pids = all_pids();
-        let marked: HashSet<Pid> = pids.iter().copied().filter(|pid| self.is_marked(*pid)).collect();
-        let groups = self.groups_of(&marked);
+        let alone: HashMap<Pid, Fate> = pids
+            .iter()
+            .filter_map(|pid| Some((*pid, self.fate_of(*pid)?)))
+            .collect();
+        let groups = self.groups_of(&alone);
         let mut found = Vec::new();
         let mut to_end = Vec::new();
         for pid in pids {
@@ -128,18 +131,18 @@ impl<'a> Search<'a> {
                     .filter(|stat| stat.alive)
                     .and_then(|stat| groups.get(&stat.group))
             };
-            if pid == self.own || !(marked.contains(&pid) || (!groups.is_empty() && grouped().is_some())) {
+            if pid == self.own || !(alone.contains_key(&pid) || (!groups.is_empty() && grouped().is_some())) {
                 continue;
             }
             match pidfd_open(pid, PidfdFlags::empty()) {
                 Ok(pidfd) => {
-                    let group = grouped();
-                    if self.is_marked(pid) || group == Some(&Fate::End) {
+                    let fates = [self.fate_of(pid), grouped().copied()];
+                    if fates.contains(&Some(Fate::End)) {
                         to_end.push(found.len());
-                    } else if group.is_none() {
-                        continue;
                     }
-                    found.push((pid, Some(pidfd)));
+                    if fates != [None, None] {
+                        found.push((pid, Some(pidfd)));
+                    }
                 }
                 Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => {}
                 Err(_) => found.push((pid, None)),
@@ -159,31 +162,69 @@ impl<'a> Search<'a> {
 
     /// The groups that are surely the owner's: one whose leader is marked; one that was noted and has a marked member; and
     /// one that was noted and whose leader, though it has thrown its environment away, is no younger than the note.
-    fn groups_of(&self, marked: &HashSet<Pid>) -> HashMap<i32, Fate> {
+    fn groups_of(&self, alone: &HashMap<Pid, Fate>) -> HashMap<i32, Fate> {
         let mut groups = HashMap::new();
-        for Noted { group, at } in &self.told.running {
-            match Pid::from_raw(*group).and_then(|leader| Some((leader, Stat::of(leader)?))) {
+        for Noted { group, at, .. } in &self.told.running {
+            let Some(group) = *group else { continue };
+            match Pid::from_raw(group).and_then(|leader| Some((leader, Stat::of(leader)?))) {
                 Some((leader, stat)) if stat.started <= *at => {
-                    let theirs = self.told.user == 0 || user_of(leader) == Some(self.told.user);
-                    groups.insert(*group, if theirs { Fate::End } else { Fate::Await });
+                    groups.insert(group, self.by_their_word(leader));
                 }
                 // As long as one member lives, the number cannot go to a new group: right after the end it is still theirs.
                 None if self.at_once => {
-                    groups.insert(*group, Fate::End);
+                    groups.insert(group, Fate::End);
                 }
                 _ => {}
             }
         }
-        for pid in marked {
-            if let Some(stat) = Stat::of(*pid)
+        for pid in alone
+            .iter()
+            .filter(|(_, fate)| **fate == Fate::End)
+            .map(|(pid, _)| *pid)
+        {
+            if let Some(stat) = Stat::of(pid)
                 && (stat.group == pid.as_raw_nonzero().get()
-                    || self.told.running.iter().any(|noted| noted.group == stat.group))
+                    || self.told.running.iter().any(|noted| noted.group == Some(stat.group)))
             {
                 groups.insert(stat.group, Fate::End);
             }
         }
         groups.retain(|group, _| *group > 1 && *group != self.group);
         groups
+    }
+
+    /// What is to become of a process by itself, for its mark or for the pipe that it still writes to.
+    fn fate_of(&mut self, pid: Pid) -> Option<Fate> {
+        if self.is_marked(pid) {
+            Some(Fate::End)
+        } else if pid != self.own && self.holds_a_pipe(pid) {
+            Some(self.by_their_word(pid))
+        } else {
+            None
+        }
+    }
+
+    /// What is to become of a process that only the record tells of.
+    fn by_their_word(&self, pid: Pid) -> Fate {
+        if self.told.user == 0 || user_of(pid) == Some(self.told.user) {
+            Fate::End
+        } else {
+            Fate::Await
+        }
+    }
+
+    /// Whether standard output or error of a process is a pipe that was made for one of the owner's children.
+    fn holds_a_pipe(&self, pid: Pid) -> bool {
+        !self.told.running.is_empty()
+            && [1, 2].into_iter().any(|descriptor| {
+                let Ok(file) = fs::read_link(format!("/proc/{}/fd/{descriptor}", pid.as_raw_nonzero())) else {
+                    return false;
+                };
+                let pipe = file
+                    .to_str()
+                    .and_then(|name| name.strip_prefix("pipe:[")?.strip_suffix(']')?.parse().ok());
+                pipe.is_some_and(|pipe: u64| self.told.running.iter().any(|noted| noted.pipe == pipe))
+            })
     }
 
     /// Whether a process carries the mark. One that is dead, or not ours to look at, does not.
@@ -265,7 +306,11 @@ mod tests {
         let group = Pid::from_child(child).as_raw_nonzero().get();
         Told {
             closed: false,
-            running: vec![Noted { group, at }],
+            running: vec![Noted {
+                group: Some(group),
+                at,
+                pipe: 0,
+            }],
             user,
         }
     }

@@ -183,8 +183,15 @@ impl Run {
         };
         let (stdout, stderr) = (Stdio::from(child_stdout), Stdio::from(child_stderr));
         let mut command = job.program.command(child_stdin, stdout, stderr);
+        let announced = match &job.guardian {
+            Some(guardian) => {
+                let pipe = rustix::fs::fstat(&stdout_pipe).map_err(|error| short_of_files(&error.into()))?;
+                Some(guardian.announce(pipe.st_ino))
+            }
+            None => None,
+        };
         let child = job.program.start(&mut command)?;
-        let leash = Leash::new(child, command, job.guardian);
+        let leash = Leash::new(child, command, announced);
         Ok(Self {
             leash,
             phase: Phase::Running {

@@ -71,11 +71,12 @@ fn no_message_runs_beside_its_own_copy() {
     kill_and_look_for_overlaps("overlaps", "", "setsid");
 }
 
-/// Nor does one whose program throws away its environment, and with it the mark by which it is found.
+/// Nor does one whose program throws away its environment, and with it the mark by which it is found: the record tells of its
+/// group, and of the pipe that its grandchild in another session writes to.
 #[test]
 fn no_message_runs_beside_its_own_copy_that_lost_its_mark() {
     let clear = "if [ -n \"$QCTL_OWNER\" ]; then exec env -i PATH=\"$PATH\" ./run.sh; fi";
-    kill_and_look_for_overlaps("unmarked overlaps", clear, "");
+    kill_and_look_for_overlaps("unmarked overlaps", clear, "setsid");
 }
 
 fn kill_and_look_for_overlaps(name: &str, first: &str, before_sleep: &str) {

@@ -122,17 +122,13 @@ impl Guardian {
         same_file && self.shared.token == lifeline.token
     }
 
-    /// A child was started; its process group is named after it.
-    pub fn began(&self, group: i32) {
-        if let Some(duty) = &mut self.shared.lock().on_duty {
-            duty.record.add(group);
-        }
-    }
-
-    /// A child has ended. To be called before it is reaped, while the group's number cannot be anyone else's.
-    pub fn ended(&self, group: i32) {
-        if let Some(duty) = &mut self.shared.lock().on_duty {
-            duty.record.remove(group);
+    /// A child is about to be started whose standard output goes to the pipe of this inode.
+    pub(super) fn announce(self: &Arc<Self>, pipe: u64) -> Announced {
+        let duty = &mut self.shared.lock().on_duty;
+        Announced {
+            line: duty.as_mut().map(|duty| duty.record.announce(pipe)),
+            guardian: Arc::clone(self),
+            pipe,
         }
     }
 
@@ -147,6 +143,32 @@ impl Guardian {
         if let Some(watcher) = watcher {
             // It only waits and starts; had it panicked, there would be nothing left to wait for.
             let _ = watcher.join();
+        }
+    }
+}
+
+/// A child on the guardian's record, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Announced {
+    guardian: Arc<Guardian>,
+    /// `None`: the guardian has finished before.
+    line: Option<usize>,
+    pipe: u64,
+}
+
+impl Announced {
+    /// It was started; its process group is named after it.
+    pub(super) fn began(&self, group: i32) {
+        if let (Some(line), Some(duty)) = (self.line, &self.guardian.shared.lock().on_duty) {
+            duty.record.began(line, group, self.pipe);
+        }
+    }
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        if let (Some(line), Some(duty)) = (self.line, &mut self.guardian.shared.lock().on_duty) {
+            duty.record.remove(line);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The record of running process groups. It stands in the consumer's lifeline file, so that whoever takes over can read it
 //! even if consumer and guardian were killed together and a child has thrown its environment, and the mark with it, away.
 //!
-//! The file is text: a heading that names boot and process id namespace, and then one line of fixed width for every group
-//! that runs, with the moment at which it was noted. A process is the one that was noted if it is not younger than that:
-//! its number cannot have gone to another one while it ran. Nothing is ever flushed: the record is to survive processes,
+//! The file is text: a heading that names boot and process id namespace, and then one line of fixed width for every child:
+//! its group, the moment at which that was noted, and the inode of the pipe that its output goes to. A process is the one
+//! that was noted if it is not younger than the note: its number cannot have gone to another one while it ran. The pipe is
+//! noted before the child is started, so that there is no moment at which it runs and nothing is known of it. Nothing is ever flushed: the record is to survive processes,
 //! not the machine, and no process survives that.
 
 use std::fs::File;
@@ -19,19 +20,21 @@ use rustix::time::{ClockId, clock_gettime};
 /// The width of the heading, its end of line included.
 const HEADING: usize = 128;
 /// The width of a line, its end included.
-const LINE: usize = 32;
+const LINE: usize = 48;
 /// More than a consumer's slots could ever fill.
 const READ_AT_MOST: usize = 1 << 20;
 /// The unit of start times in `/proc`: hundredths of a second on every Linux.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// A process group that was noted.
+/// A child that was noted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::process) struct Noted {
-    /// The group, and the process that it is named after.
-    pub(in crate::process) group: i32,
-    /// When it was noted, in ticks since the system's start.
+    /// Its group, which is named after it; `None`: it was about to be started.
+    pub(in crate::process) group: Option<i32>,
+    /// When that was noted, in ticks since the system's start.
     pub(in crate::process) at: u64,
+    /// The pipe that takes its standard output.
+    pub(in crate::process) pipe: u64,
 }
 
 /// What a record says once its writer is gone.
@@ -49,8 +52,8 @@ pub(in crate::process) struct Told {
 #[derive(Debug)]
 pub(super) struct Record {
     file: Arc<File>,
-    /// The group that stands in each line.
-    lines: Vec<Option<i32>>,
+    /// Whether each line is taken.
+    lines: Vec<bool>,
 }
 
 impl Record {
@@ -74,25 +77,30 @@ impl Record {
         &self.file
     }
 
-    pub(super) fn add(&mut self, group: i32) {
-        let line = self.lines.iter().position(Option::is_none).unwrap_or_else(|| {
-            self.lines.push(None);
+    /// A child is about to be started whose output goes to this pipe; returns its line.
+    pub(super) fn announce(&mut self, pipe: u64) -> usize {
+        let line = self.lines.iter().position(|taken| !taken).unwrap_or_else(|| {
+            self.lines.push(false);
             self.lines.len() - 1
         });
-        self.lines[line] = Some(group);
-        self.write(line, &format!("{group} {}", now()));
+        self.lines[line] = true;
+        self.write(line, &format!("0 {} {pipe}", now()));
+        line
     }
 
-    pub(super) fn remove(&mut self, group: i32) {
-        if let Some(line) = self.lines.iter().position(|known| *known == Some(group)) {
-            self.lines[line] = None;
-            self.write(line, "");
-        }
+    /// The child of this line runs.
+    pub(super) fn began(&self, line: usize, group: i32, pipe: u64) {
+        self.write(line, &format!("{group} {} {pipe}", now()));
+    }
+
+    pub(super) fn remove(&mut self, line: usize) {
+        self.lines[line] = false;
+        self.write(line, "");
     }
 
     /// All is well: nothing is to be ended.
     pub(super) fn close(self) {
-        if self.lines.iter().all(Option::is_none) {
+        if !self.lines.contains(&true) {
             // Otherwise the guardian looks around in vain, which does no harm.
             let _ = self.put(0, HEADING, &heading("closed"));
         }
@@ -133,9 +141,13 @@ fn understand(text: &str) -> Told {
         return Told::default();
     }
     let noted = |line: &str| {
-        let (group, at) = line.trim_end().split_once(' ')?;
-        let (group, at) = (group.parse().ok()?, at.parse().ok()?);
-        (group > 1).then_some(Noted { group, at })
+        let mut words = line.split_ascii_whitespace();
+        let group: i32 = words.next()?.parse().ok()?;
+        let (at, pipe) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let group = (group != 0).then_some(group);
+        // What has no end may be half written.
+        let whole = line.len() == LINE - 1 && group.is_none_or(|group| group > 1);
+        whole.then_some(Noted { group, at, pipe })
     };
     Told {
         running: lines.filter_map(noted).collect(),
@@ -175,7 +187,7 @@ fn now() -> u64 {
 mod tests {
     use super::{Noted, Record, Told, heading, now, read, understand};
 
-    fn groups(told: &Told) -> Vec<i32> {
+    fn groups(told: &Told) -> Vec<Option<i32>> {
         told.running.iter().map(|noted| noted.group).collect()
     }
 
@@ -184,17 +196,17 @@ mod tests {
         let before = now();
         let mut record = Record::begin(None).unwrap();
         let file = record.file().try_clone().unwrap();
-        assert_eq!(groups(&read(&file).unwrap()), [0; 0]);
-        for group in [10, 11, 4_194_304] {
-            record.add(group);
-        }
-        record.remove(10);
-        record.remove(99);
+        assert_eq!(groups(&read(&file).unwrap()), []);
+        let lines: Vec<usize> = (0..3).map(|pipe| record.announce(pipe)).collect();
+        record.began(lines[1], 11, 1);
+        record.began(lines[2], 4_194_304, u64::from(u32::MAX));
         let told = read(&file).unwrap();
         assert!(!told.closed && told.running.iter().all(|noted| (before..=now()).contains(&noted.at)));
-        assert_eq!(groups(&told), [11, 4_194_304]);
-        record.add(12);
-        assert_eq!(groups(&read(&file).unwrap()), [12, 11, 4_194_304]);
+        assert_eq!(groups(&told), [None, Some(11), Some(4_194_304)]);
+        assert_eq!(told.running[2].pipe, u64::from(u32::MAX));
+        record.remove(lines[0]);
+        assert_eq!(groups(&read(&file).unwrap()), [Some(11), Some(4_194_304)]);
+        assert_eq!(record.announce(9), lines[0]);
         // Told to close while something runs, it does not say that all is well.
         record.close();
         assert!(!read(&file).unwrap().closed);
@@ -205,8 +217,9 @@ mod tests {
         let mut record = Record::begin(None).unwrap();
         let file = record.file().try_clone().unwrap();
         for group in 2..5_000 {
-            record.add(group);
-            record.remove(group);
+            let line = record.announce(7);
+            record.began(line, group, 7);
+            record.remove(line);
         }
         assert!(file.metadata().unwrap().len() < 200);
         record.close();
@@ -215,13 +228,26 @@ mod tests {
 
     #[test]
     fn what_is_of_another_boot_or_half_written_tells_nothing() {
-        let line = "7 12\n";
+        let line = |text: &str| format!("{text:<47}\n");
+        let lines = [
+            line("7 12 3"),
+            line("x"),
+            line("1 5 3"),
+            line("-4 5 3"),
+            line("8 2"),
+            "9 4 3\n".to_owned(),
+        ]
+        .concat();
         assert_eq!(
-            understand(&format!("{}\n{line}x\n1 5\n-4 5\n8\n9 4", heading("running"))).running,
-            [Noted { group: 7, at: 12 }, Noted { group: 9, at: 4 }]
+            understand(&format!("{}\n{lines}", heading("running"))).running,
+            [Noted {
+                group: Some(7),
+                at: 12,
+                pipe: 3
+            }]
         );
         let elsewhere = heading("running").replace("qctl 1", "qctl 2");
-        for text in [String::new(), line.to_owned(), format!("{elsewhere}\n{line}")] {
+        for text in [String::new(), lines.clone(), format!("{elsewhere}\n{lines}")] {
             assert_eq!(understand(&text), Told::default());
         }
     }
