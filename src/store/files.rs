@@ -193,6 +193,16 @@ pub(crate) fn lock_holders(lock: &File) -> Vec<u32> {
     let Ok(inode) = lock.metadata().map(|metadata| metadata.ino()) else {
         return Vec::new();
     };
+    // The list is read in parts, and misses lines where locks come and go meanwhile.
+    (0..LOOKS_FOR_HOLDERS)
+        .map(|_| holders_now(inode))
+        .find(|holders| !holders.is_empty())
+        .unwrap_or_default()
+}
+
+const LOOKS_FOR_HOLDERS: usize = 10;
+
+fn holders_now(inode: u64) -> Vec<u32> {
     let suffix = format!(":{inode}");
     let own = std::process::id();
     let mut pids: Vec<u32> = fs::read_to_string("/proc/locks")
