@@ -1,9 +1,9 @@
 //! Where log lines go. Installed by the program only: the library has no process-wide defaults.
 
 use std::fs::OpenOptions;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::Arc;
 
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
@@ -50,7 +50,11 @@ impl Logging<'_> {
                 .append(true)
                 .open(path)
                 .map_err(|error| Error::unwritable(format_args!("--log-file {}", path.display()), error))?;
-            let builder = builder.with_ansi(false).with_writer(Mutex::new(file));
+            let file = Arc::new(file);
+            let builder = builder.with_ansi(false).with_writer(move || OneLine {
+                inner: Arc::clone(&file),
+                colors: false,
+            });
             if self.json {
                 adopt(builder.json().finish());
             } else {
@@ -58,7 +62,10 @@ impl Logging<'_> {
             }
         } else {
             let ansi = self.color && !self.json && std::io::stderr().is_terminal();
-            let builder = builder.with_ansi(ansi).with_writer(std::io::stderr);
+            let builder = builder.with_ansi(ansi).with_writer(move || OneLine {
+                inner: std::io::stderr(),
+                colors: ansi,
+            });
             if self.json {
                 adopt(builder.json().finish());
             } else {
@@ -69,7 +76,61 @@ impl Logging<'_> {
     }
 }
 
+/// Keeps every event on its one line: what a message's sender chose (an id, say) may hold line feeds and other control
+/// characters, and must not pass for a line of ours.
+struct OneLine<W> {
+    inner: W,
+    /// Our own colours are escape sequences; those in what is shown are made harmless before they come here.
+    colors: bool,
+}
+
+impl<W: Write> Write for OneLine<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        self.inner.write_all(&one_line(event, self.colors))?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+fn one_line(event: &[u8], colors: bool) -> Vec<u8> {
+    let (text, end) = match event.split_last() {
+        Some((b'\n', text)) => (text, &b"\n"[..]),
+        _ => (event, &b""[..]),
+    };
+    let mut line = Vec::with_capacity(event.len());
+    for byte in text {
+        match byte {
+            0x1b if colors => line.push(*byte),
+            0..0x20 | 0x7f => line.extend(byte.escape_ascii()),
+            _ => line.push(*byte),
+        }
+    }
+    line.extend(end);
+    line
+}
+
 fn adopt(subscriber: impl Subscriber + Send + Sync + 'static) {
     // An embedding program or an earlier run in this process may have chosen already; theirs stays.
     let _ = set_global_default(subscriber);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn an_event_stays_on_its_line() {
+        assert_eq!(
+            one_line(b"id=a\nERROR forged\x1b[2J\n", false),
+            b"id=a\\nERROR forged\\x1b[2J\n"
+        );
+        assert_eq!(
+            one_line("\u{1b}[31mgr\u{fc}n\u{1b}[0m\n".as_bytes(), true),
+            "\u{1b}[31mgr\u{fc}n\u{1b}[0m\n".as_bytes()
+        );
+        assert_eq!(one_line(b"", false), b"");
+    }
 }

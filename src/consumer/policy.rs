@@ -55,6 +55,9 @@ impl Default for RetryPolicy {
     }
 }
 
+/// The shortest wait of a message that is kept after all its attempts.
+const KEPT_AT_LEAST: Duration = Duration::from_secs(1);
+
 impl RetryPolicy {
     /// The wait after `failed` attempts have failed (1 or more); `random` is between 0 and 1.
     pub fn wait(&self, failed: u32, random: f64) -> Duration {
@@ -70,7 +73,10 @@ impl RetryPolicy {
 
     fn give_up(&self, dead_letter: DeadLetter) -> Settlement {
         if self.keep {
-            Settlement::Retry { after: self.max }
+            // However short the waits are set, what is never given up must not spin.
+            Settlement::Retry {
+                after: self.max.max(KEPT_AT_LEAST),
+            }
         } else {
             Settlement::Reject(dead_letter)
         }

@@ -52,7 +52,9 @@ pub(super) struct Session<'a> {
 impl Session<'_> {
     /// Consumes until something ends it; everything taken is settled or given back by then.
     pub(super) async fn run(mut self, mut subscription: Box<dyn Subscription>) -> Result<After> {
-        let pace = Pace::new(self.handler.in_process() || self.settings.prefetch.is_some());
+        let pace = Pace::new(
+            self.handler.in_process() || self.settings.prefetch.is_some() || self.settings.limits.failures.is_some(),
+        );
         let mut this = Hand::new(subscription.settler(), pace);
         loop {
             self.begin(&mut this);
@@ -203,7 +205,7 @@ impl Session<'_> {
                 subscription.next().await
             } else {
                 subscription.attend().await;
-                Ok(Vec::new())
+                subscription.next().await
             }
         };
         tokio::select! {

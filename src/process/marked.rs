@@ -1,8 +1,9 @@
 //! Finding and ending the processes that carry an owner's mark, wherever they have gone: children, grandchildren, those
 //! that left their group or session.
 //!
-//! A process is only ever signalled through a pidfd that was opened before it was looked at (again): should its number
-//! have gone to another process meanwhile, the look tells, or the signal reaches nobody.
+//! A process is signalled through a pidfd that was opened before it was looked at (again): should its number have gone to
+//! another process meanwhile, the look tells, or the signal reaches nobody. A group is signalled by its number too, since only
+//! that reaches what a member is forking at that moment.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -160,8 +161,10 @@ impl<'a> Search<'a> {
         found
     }
 
-    /// The groups that are surely the owner's: one whose leader is marked; one that was noted and has a marked member; and
-    /// one that was noted and whose leader, though it has thrown its environment away, is no younger than the note.
+    /// The groups that are surely the owner's: one whose leader is marked; one that was noted and has a marked member;
+    /// one that was noted and whose leader, though it has thrown its environment away, is no younger than the note; and, right
+    /// after the owner's death, one that was noted and has lost its leader. What only the record tells of is ended or awaited,
+    /// by whose word it is.
     fn groups_of(&self, alone: &HashMap<Pid, Fate>) -> HashMap<i32, Fate> {
         let mut groups = HashMap::new();
         for Noted { group, at, .. } in &self.told.running {
@@ -171,7 +174,7 @@ impl<'a> Search<'a> {
                     groups.insert(group, self.by_their_word(leader));
                 }
                 // As long as one member lives, the number cannot go to a new group: right after the end it is still theirs.
-                None if self.at_once => {
+                None if self.at_once && self.told.user.is_some() => {
                     groups.insert(group, Fate::End);
                 }
                 _ => {}
@@ -206,10 +209,10 @@ impl<'a> Search<'a> {
 
     /// What is to become of a process that only the record tells of.
     fn by_their_word(&self, pid: Pid) -> Fate {
-        if self.told.user == 0 || user_of(pid) == Some(self.told.user) {
-            Fate::End
-        } else {
-            Fate::Await
+        match self.told.user {
+            Some(0) => Fate::End,
+            Some(user) if user_of(pid) == Some(user) => Fate::End,
+            _ => Fate::Await,
         }
     }
 
@@ -302,7 +305,7 @@ mod tests {
 
     use super::{Noted, Pid, Search, Stat, Told};
 
-    fn told(child: &Child, at: u64, user: u32) -> Told {
+    fn told(child: &Child, at: u64, user: Option<u32>) -> Told {
         let group = Pid::from_child(child).as_raw_nonzero().get();
         Told {
             closed: false,
@@ -320,17 +323,18 @@ mod tests {
         let mut child = Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
         let started = Stat::of(Pid::from_child(&child)).unwrap().started;
         let user = getuid().as_raw();
-        let mut look = |at, user| {
+        let mut look = |at, user: Option<u32>| {
             let told = told(&child, at, user);
             let found = Search::new("none", &told, false).kill_once().len();
             let ended = child.try_wait().unwrap().is_some();
             (found, ended)
         };
         // The number went to a younger process.
-        assert_eq!(look(started - 1, user), (0, false));
-        // Another user wrote that down: it is waited for.
-        assert_eq!(look(started, user + 1), (1, false));
-        assert_eq!(look(started, user).0, 1);
+        assert_eq!(look(started - 1, Some(user)), (0, false));
+        // Another user wrote that down, or could have: it is waited for.
+        assert_eq!(look(started, Some(user + 1)), (1, false));
+        assert_eq!(look(started, None), (1, false));
+        assert_eq!(look(started, Some(user)).0, 1);
         assert!(!child.wait().unwrap().success());
     }
 

@@ -247,8 +247,8 @@ pub trait Subscription: Send {
     /// Waits for deliveries and returns at least one. Cancel-safe (rule 2). An error means that the subscription is over
     /// and what it handed out will come back.
     async fn next(&mut self) -> Result<Vec<Delivery>>;
-    /// Does what a consumer owes the others while it takes nothing itself, such as hearing of their deaths. Never returns, and
-    /// is cancel-safe.
+    /// Does what a consumer owes the others while it takes nothing itself, such as hearing of their deaths. Returns only
+    /// when the subscription is over, which `next` then tells. Cancel-safe.
     async fn attend(&mut self) {
         std::future::pending::<()>().await;
     }

@@ -264,7 +264,8 @@ fn lost() -> Error {
     Error::delivery_lost("the message is no longer this consumer's: it was purged, deleted or given to another one")
 }
 
-/// Moves a message to the dead-letter queue with its reason, or removes it where there is none.
+/// Moves a message to the dead-letter queue with its reason, or removes it where there is none. Whoever takes it there begins to
+/// count anew; what was counted stands in its headers.
 pub(crate) fn bury(tx: &mut Tx<'_>, queue: &QueueRow, id: i64, dead_letter: &DeadLetter) -> Result<()> {
     let Some(target) = queue.dead_letter.as_deref().filter(|target| *target != queue.name) else {
         let removed: Option<i64> = tx.sql(
@@ -297,7 +298,7 @@ pub(crate) fn bury(tx: &mut Tx<'_>, queue: &QueueRow, id: i64, dead_letter: &Dea
     let headers = encode_headers(&headers)?;
     tx.execute(
         "UPDATE message SET queue = ?2, state = 0, due = NULL, expires = NULL, owner = NULL, held_since = NULL, suspect = 0,
-                dead_at = ?3, headers = ?4 WHERE id = ?1",
+                attempt = 0, deliveries = 0, dead_at = ?3, headers = ?4 WHERE id = ?1",
         params![id, target, tx.now, headers],
     )?;
     tx.rung.insert(target);

@@ -121,7 +121,9 @@ impl Committer {
             }),
             state: Some(Arc::clone(&state)),
         })?;
-        if self.settings.inline && self.alone.load(Ordering::Relaxed).is_multiple_of(ALONE_AT_MOST) {
+        let alone = self.alone.load(Ordering::Relaxed);
+        if self.settings.inline && (alone == 0 || alone >= ALONE_AT_MOST) {
+            self.alone.store(0, Ordering::Relaxed);
             // Let every caller that is ready now queue its operation too, so that one flush serves all of them.
             tokio::task::yield_now().await;
             if let Ok(result) = answer.try_recv() {

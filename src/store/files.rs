@@ -5,7 +5,7 @@ use std::io::ErrorKind as IoKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Gid};
+use rustix::fs::{FlockOperation, Gid, Mode, OFlags};
 
 use super::StoreOptions;
 use crate::error::{Error, Result};
@@ -55,7 +55,7 @@ impl Files {
                 .mode(0o700)
                 .create(folder);
             match made {
-                Ok(()) => files.dress(folder, true)?,
+                Ok(()) => files.dress_folder(folder)?,
                 Err(error) if error.kind() == IoKind::AlreadyExists => {}
                 Err(error) => {
                     return Err(files.trouble(&format!("its folder {} cannot be made", folder.display()), error));
@@ -77,7 +77,7 @@ impl Files {
     pub(crate) fn make_sides(&self) -> Result<()> {
         for side in [&self.owners, &self.bells, &self.locks] {
             match DirBuilder::new().mode(0o700).create(side) {
-                Ok(()) => self.dress(side, true)?,
+                Ok(()) => self.dress_folder(side)?,
                 Err(error) if error.kind() == IoKind::AlreadyExists => {}
                 Err(error) => return Err(self.trouble(&format!("{} cannot be made", side.display()), error)),
             }
@@ -113,44 +113,57 @@ impl Files {
             .mode(0o600)
             .open(&self.database)
         {
-            Ok(_) => self.dress(&self.database, false),
+            Ok(file) => self.dress(&file, self.mode),
             Err(error) if error.kind() == IoKind::AlreadyExists => Ok(()),
             Err(error) => Err(self.trouble("it cannot be created", error)),
         }
     }
 
-    /// Gives a file or folder the store's mode and group.
-    fn dress(&self, path: &Path, folder: bool) -> Result<()> {
-        // Who may read or write a folder must be able to enter it.
-        let mode = if folder {
-            self.mode | ((self.mode & 0o444) >> 2)
-        } else {
-            self.mode
-        };
-        fs::set_permissions(path, Permissions::from_mode(mode))
+    /// Gives a file or folder its mode and the store's group: by its descriptor, since whoever shares the folder could put
+    /// something else in its place meanwhile.
+    fn dress(&self, file: &File, mode: u32) -> Result<()> {
+        file.set_permissions(Permissions::from_mode(mode))
             .map_err(|error| self.trouble("its mode cannot be set", error))?;
         if let Some(group) = self.group {
-            rustix::fs::chown(path, None, Some(Gid::from_raw(group)))
+            rustix::fs::fchown(file, None, Some(Gid::from_raw(group)))
                 .map_err(|error| self.trouble("its group cannot be set", error.into()))?;
         }
         Ok(())
     }
 
+    /// As `dress`, for a folder: who may read or write it must be able to enter it.
+    fn dress_folder(&self, path: &Path) -> Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|error| self.trouble(&path.display().to_string(), error.into()))?;
+        self.dress(&folder.into(), self.mode | ((self.mode & 0o444) >> 2))
+    }
+
     /// Opens (and creates with the store's permissions) a side file.
     pub(crate) fn open_side(&self, path: &Path) -> Result<File> {
+        self.open_side_as(path, self.mode)
+    }
+
+    /// Opens a side file that nobody but its owner may write.
+    pub(crate) fn open_own_side(&self, path: &Path) -> Result<File> {
+        self.open_side_as(path, self.mode & !0o022)
+    }
+
+    fn open_side_as(&self, path: &Path, mode: u32) -> Result<File> {
         let open = |new: bool| {
             OpenOptions::new()
                 .read(true)
                 .write(true)
                 .create_new(new)
                 .mode(0o600)
+                .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
                 .open(path)
         };
         match open(false) {
             Ok(file) => Ok(file),
             Err(error) if error.kind() == IoKind::NotFound => match open(true) {
                 Ok(file) => {
-                    self.dress(path, false)?;
+                    self.dress(&file, mode)?;
                     Ok(file)
                 }
                 Err(error) if error.kind() == IoKind::AlreadyExists => {

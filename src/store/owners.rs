@@ -35,7 +35,7 @@ impl Owner {
         let folder = &store.files().owners;
         // The file appears under its name only when it is locked, so that nobody takes it for a dead one.
         let draft = folder.join(format!(".{token}"));
-        let file = store.files().open_side(&draft)?;
+        let file = store.files().open_own_side(&draft)?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)
             .map_err(|error| Error::unavailable("the owner file cannot be locked").because(error))?;
         fs::rename(&draft, folder.join(&token))
@@ -154,8 +154,13 @@ fn recover_once(tx: &mut Tx<'_>, id: i64, token: &str) -> Result<Option<(u64, St
 pub(super) fn open(store: &Store, token: &str) -> io::Result<File> {
     let path = path_of(store, token).ok_or(io::ErrorKind::NotFound)?;
     // Whoever shares the store could put a link to any file in its place.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file: File = rustix::fs::open(path, flags, Mode::empty())?.into();
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::ErrorKind::NotFound.into())
+    }
 }
 
 /// Where an owner's file is. A token comes from the store, which others may write: one that we did not make names no file.

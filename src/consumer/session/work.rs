@@ -29,10 +29,18 @@ impl Session<'_> {
         }
         this.paused_until = None;
         let limit = self.settings.limits.messages.unwrap_or(u64::MAX);
+        // What is begun ahead may be given back: the last ones are begun in slots only, or there would be too few.
+        let ahead = |begun: u64, ahead: usize| {
+            if limit.saturating_sub(begun) > ahead as u64 {
+                ahead
+            } else {
+                0
+            }
+        };
         while this.ending.is_none()
             && this.fault.is_none()
             && this.lost.is_none()
-            && this.running.len() < self.slots + this.pace.ahead
+            && this.running.len() < self.slots + ahead(self.progress.begun, this.pace.ahead)
             && (!this.alone || this.running.is_empty())
             && self.progress.begun < limit
         {
@@ -41,10 +49,9 @@ impl Session<'_> {
             };
             self.progress.begun += 1;
             self.watchman.message();
-            this.alone = delivery.alone;
             self.take(this, delivery);
         }
-        if self.progress.begun >= limit && this.ending.is_none() {
+        if self.progress.begun >= limit && this.running.len() <= self.slots && this.ending.is_none() {
             this.ending = Some(EndReason::Limit(format!("messages {limit}")));
         }
     }
@@ -75,6 +82,7 @@ impl Session<'_> {
             this.settle(delivery.ticket, facts, settlement, None);
             return;
         }
+        this.alone = delivery.alone;
         let call = Call {
             reply_wanted: facts.reply.is_some(),
             message: delivery.message,

@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use rustix::fs::{MemfdFlags, fstat, memfd_create};
+use rustix::fs::{FileType, MemfdFlags, fstat, memfd_create};
 use rustix::io::{Errno, pread};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -44,8 +44,9 @@ pub(in crate::process) struct Told {
     pub(in crate::process) closed: bool,
     /// What ran when it ended.
     pub(in crate::process) running: Vec<Noted>,
-    /// Whose file it is: what another user's process wrote is no reason to end processes of a third.
-    pub(in crate::process) user: u32,
+    /// Whose processes may be ended by it: those of the file's owner, who alone could write it. `None`: others could too,
+    /// and what they say is no reason to end anything.
+    pub(in crate::process) user: Option<u32>,
 }
 
 /// The writing side.
@@ -121,9 +122,12 @@ impl Record {
 /// Reads a record. What was written on another machine, since another start or in another process id namespace tells
 /// nothing: the numbers mean other processes here.
 pub(in crate::process) fn read(file: impl AsFd) -> io::Result<Told> {
-    let user = fstat(&file)?.st_uid;
+    let stat = fstat(&file)?;
+    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    // One name, and no writer but its owner; a file in memory, which the guardian inherits, has no name at all.
+    let own = regular && (stat.st_nlink == 0 || stat.st_nlink == 1 && stat.st_mode & 0o022 == 0);
     Ok(Told {
-        user,
+        user: own.then_some(stat.st_uid),
         ..understand(&String::from_utf8_lossy(&contents(file)?))
     })
 }

@@ -38,7 +38,6 @@ pub(crate) struct StoreSubscription {
     shared: Arc<Shared>,
     watch: Watch,
     owner: Owner,
-    queue_id: i64,
     /// When to look for dead owners even if nothing was heard.
     reap_at: Instant,
 }
@@ -52,6 +51,7 @@ impl StoreSubscription {
         let reaped = reap(store, Some(&owner.token)).await?;
         store.sweep_dead().await?;
         let shared = Arc::new(Shared {
+            queue_id: row.id,
             store: store.clone(),
             owner: owner.id,
             queue: queue.to_owned(),
@@ -79,7 +79,6 @@ impl StoreSubscription {
             shared,
             watch,
             owner,
-            queue_id: row.id,
             reap_at: Instant::now() + REAP_EVERY,
         })
     }
@@ -103,7 +102,9 @@ impl StoreSubscription {
                 if state.stopped && !state.pumping {
                     return Ok(Vec::new());
                 }
-                (state.pumping, state.next_due, state.hold_until)
+                // What is due cannot be taken anyway while there is no room.
+                let next_due = state.next_due.filter(|_| state.out.len() < state.prefetch);
+                (state.pumping, next_due, state.hold_until)
             };
             let now = Instant::now();
             let mut until = self.reap_at;
@@ -136,9 +137,9 @@ impl StoreSubscription {
         }
     }
 
-    /// Hears of deaths while nothing is taken. Never returns.
+    /// Hears of deaths while nothing is taken. Returns when the subscription is over.
     pub(crate) async fn attend(&mut self) {
-        loop {
+        while self.shared.lock().failed.is_none() {
             tokio::select! {
                 woken = self.watch.wait() => self.heed(woken),
                 () = tokio::time::sleep_until(self.reap_at) => self.look_by_the_clock(),
@@ -220,13 +221,14 @@ impl StoreSubscription {
     pub(crate) async fn close(self) -> Result<()> {
         self.stop();
         self.owner.leave(&self.store).await?;
-        let queue = self.queue_id;
+        let queue = self.shared.queue_id;
+        let name = self.shared.queue.clone();
         self.store
             .write(move |tx| {
                 let deserted: bool = tx.sql(tx.connection.query_row(
-                    "SELECT EXISTS (SELECT 1 FROM queue WHERE id = ?1 AND auto_delete)
+                    "SELECT EXISTS (SELECT 1 FROM queue WHERE id = ?1 AND name = ?2 AND auto_delete)
                         AND NOT EXISTS (SELECT 1 FROM owner WHERE queue = ?1)",
-                    [queue],
+                    (queue, name),
                     |row| row.get(0),
                 ))?;
                 if deserted {
@@ -260,5 +262,12 @@ async fn look_for_dead(store: Store, shared: Arc<Shared>, token: String) {
             return;
         }
         tokio::time::sleep(TRY_AGAIN).await;
+    }
+}
+
+impl Drop for StoreSubscription {
+    fn drop(&mut self) {
+        // Nobody is to look for dead owners on its behalf any more.
+        self.stop();
     }
 }

@@ -59,9 +59,12 @@ struct Pump {
 
 impl Work for Pump {
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<()> {
-        let (settling, outs, mut held, mut started, mut suspect, prefetch, slots, claiming) = {
+        let (settling, outs, mut held, mut started, mut suspect, prefetch, slots) = {
             let mut state = self.shared.lock();
             let settling = std::mem::take(&mut state.settling);
+            // Cleared before the claim looks: a bell from now on means something that it may not see.
+            self.claiming = state.look && !state.stopped;
+            state.look &= !self.claiming;
             let outs: Vec<Option<Out>> = settling.iter().map(|item| state.out.get(&item.tag).copied()).collect();
             (
                 settling,
@@ -71,7 +74,6 @@ impl Work for Pump {
                 state.out.values().filter(|out| out.suspect).count(),
                 state.prefetch,
                 state.slots,
-                state.look && !state.stopped,
             )
         };
         let queue = match tx.queue(&self.shared.queue) {
@@ -81,7 +83,7 @@ impl Work for Pump {
                 return Err(error);
             }
         };
-        let Some(queue) = queue else {
+        let Some(queue) = queue.filter(|queue| queue.id == self.shared.queue_id) else {
             self.gone = true;
             self.settled.extend(settling.into_iter().map(|step| {
                 (
@@ -121,10 +123,11 @@ impl Work for Pump {
         if let Some(error) = failure {
             return Err(error);
         }
-        if claiming && suspect == 0 {
-            // Cleared before the claim looks: a bell from now on means something that it may not see.
-            self.shared.lock().look = false;
-            self.claiming = true;
+        if self.claiming && suspect > 0 {
+            self.claiming = false;
+            self.shared.lock().look = true;
+        }
+        if self.claiming {
             let wanted = Wanted {
                 owner: self.shared.owner,
                 count: prefetch.saturating_sub(held),
@@ -177,7 +180,9 @@ impl Work for Pump {
         }
         // Whatever rang since the claim has set it too, and must not be forgotten.
         state.look |= self.claiming && !claim.drained && !claim.suspect_waits;
-        state.suspect_waits = claim.suspect_waits;
+        if self.claiming {
+            state.suspect_waits = claim.suspect_waits;
+        }
         state.hold_until = None;
         state.next_due = claim.next_due.or(state.next_due.filter(|_| !claim.drained));
         if self.gone {

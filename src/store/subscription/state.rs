@@ -15,6 +15,8 @@ pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) owner: i64,
     pub(super) queue: String,
+    /// Another queue of the same name, made after ours was deleted, is another one.
+    pub(super) queue_id: i64,
     pub(super) state: Mutex<State>,
     pub(super) changed: Notify,
 }
