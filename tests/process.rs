@@ -741,3 +741,25 @@ fn no_child_inherits_the_line_or_the_lock() {
         "{open:?}"
     );
 }
+
+/// An end that waits to be told with the next one's is told by itself when the next one is taken back.
+#[tokio::test]
+async fn an_end_is_told_although_what_it_waited_for_was_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let go = folder.path().join("go");
+    let pool = Pool::new("slot", 1);
+    let job = |script: &str| {
+        let mut job = shell(script);
+        job.deferrable = true;
+        job
+    };
+    let first = pool.submit(job(&format!("until test -e {}; do sleep 0.01; done", go.display())));
+    let second = pool.submit(job("exit 9"));
+    assert!(second.withdraw());
+    fs::write(&go, "").unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(10), first)
+        .await
+        .expect("it is told")
+        .unwrap();
+    assert_eq!(ended.exit_code, Some(0));
+}

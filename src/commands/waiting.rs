@@ -109,7 +109,7 @@ fn left(context: &Context, id: Option<&str>, state: Left, outcome: Outcome) -> R
         ),
         Left::InProgress => (
             "in-progress",
-            format!("message {shown} was started and goes on without us"),
+            format!("message {shown} was started and is not withdrawn; it goes on, or is tried again, without us"),
         ),
         Left::Unknown => ("unknown", format!("message {shown} may still be queued or running")),
     };

@@ -156,8 +156,13 @@ pub async fn run(
             wait = RECONNECT_MIN;
         }
         let pause = wait.mul_f64(1.0 - 0.2 * fastrand::f64());
+        let what = if progress.connected {
+            "connection lost; connecting again"
+        } else {
+            "cannot connect yet; trying again"
+        };
         tracing::warn!(consumer = %settings.name, endpoint = %connector.endpoint(), %error,
-            wait_ms = pause.as_millis() as u64, "connection lost; connecting again");
+            wait_ms = pause.as_millis() as u64, "{what}");
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = stop.drain.cancelled() => break Ok(EndReason::Stopped),

@@ -177,6 +177,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_never_spins() {
+        let policy = RetryPolicy {
+            keep: true,
+            attempts: 1,
+            min: Duration::ZERO,
+            max: Duration::ZERO,
+            ..RetryPolicy::default()
+        };
+        let after = Duration::from_secs(1);
+        assert_eq!(
+            decide(&failing(false), attempt(0), &policy, 0.0),
+            Settlement::Retry { after }
+        );
+    }
+
+    #[test]
     fn waits_double_up_to_the_longest_and_jitter_only_shortens() {
         let policy = RetryPolicy {
             max: Duration::from_secs(5),

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension, Params};
+use rusqlite::Params;
 
+use super::answer::{ASKED, Asked, answer};
 use super::claim::{expire, unref};
 use super::publish::{decode_headers, encode_headers};
 use super::topology::QueueRow;
@@ -11,17 +12,17 @@ use super::writer::Tx;
 use crate::error::{Error, Result};
 use crate::queue::Selection;
 use crate::queue::message::header;
+use crate::wire::reply::Status;
 
 /// Removes up to `limit` ready or delayed messages; returns how many.
 pub(crate) fn purge_some(tx: &mut Tx<'_>, queue: &QueueRow, limit: i64) -> Result<u64> {
     let mut removed = 0;
     for state in [0, 1] {
-        removed += remove(
+        removed += remove_and_answer(
             tx,
-            &format!(
-                "DELETE FROM message WHERE id IN (SELECT id FROM message WHERE queue = ?1 AND state = {state} LIMIT ?2) RETURNING body_ref"
-            ),
+            &format!("id IN (SELECT id FROM message WHERE queue = ?1 AND state = {state} LIMIT ?2)"),
             [queue.id, limit - removed as i64],
+            "its queue was purged",
         )?;
     }
     Ok(removed)
@@ -41,6 +42,27 @@ fn remove(tx: &mut Tx<'_>, statement: &str, parameters: impl Params) -> Result<u
     Ok(removed)
 }
 
+/// Deletes the messages that `condition` means, and tells those who wait for an answer why there will be none.
+fn remove_and_answer(tx: &mut Tx<'_>, condition: &str, parameters: impl Params, reason: &str) -> Result<u64> {
+    let removed: Vec<(Option<i64>, Asked)> = tx.sql(
+        tx.connection
+            .prepare_cached(&format!(
+                "DELETE FROM message WHERE {condition} RETURNING body_ref, {ASKED}"
+            ))
+            .and_then(|mut statement| {
+                statement
+                    .query_map(parameters, |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?
+                    .collect()
+            }),
+    )?;
+    let count = removed.len() as u64;
+    for (body, asked) in removed {
+        unref(tx, body)?;
+        answer(tx, asked, Status::Rejected, reason)?;
+    }
+    Ok(count)
+}
+
 /// Dead letters from before `time`, at most `limit`.
 pub(crate) fn remove_dead_before(tx: &mut Tx<'_>, time: i64, limit: i64) -> Result<u64> {
     remove(
@@ -54,11 +76,8 @@ pub(crate) fn remove_dead_before(tx: &mut Tx<'_>, time: i64, limit: i64) -> Resu
 pub(crate) fn delete_queue(tx: &mut Tx<'_>, queue: i64) -> Result<u64> {
     let mut removed = 0;
     for condition in ["state = 0", "state = 1", "state >= 2"] {
-        removed += remove(
-            tx,
-            &format!("DELETE FROM message WHERE queue = ?1 AND {condition} RETURNING body_ref"),
-            [queue],
-        )?;
+        let condition = format!("queue = ?1 AND {condition}");
+        removed += remove_and_answer(tx, &condition, [queue], "its queue was deleted")?;
     }
     tx.execute("DELETE FROM binding WHERE queue = ?1", [queue])?;
     tx.execute("DELETE FROM queue WHERE id = ?1", [queue])?;
@@ -94,18 +113,13 @@ pub(crate) fn set_paused(tx: &mut Tx<'_>, name: &str, paused: bool) -> Result<()
 /// Removes one message that nobody holds.
 pub(crate) fn drop_message(tx: &mut Tx<'_>, name: &str, id: &str) -> Result<bool> {
     let queue = tx.expect_queue(name)?;
-    let body: Option<Option<i64>> = tx.sql(
-        tx.connection
-            .query_row(
-                "DELETE FROM message WHERE id = (SELECT id FROM message WHERE queue = ?1 AND message_id = ?2 AND state < 2 LIMIT 1)
-                 RETURNING body_ref",
-                (queue.id, id),
-                |row| row.get(0),
-            )
-            .optional(),
+    let removed = remove_and_answer(
+        tx,
+        "id = (SELECT id FROM message WHERE queue = ?1 AND message_id = ?2 AND state < 2 LIMIT 1)",
+        (queue.id, id),
+        "it was dropped by an operator",
     )?;
-    unref(tx, body.flatten())?;
-    Ok(body.is_some())
+    Ok(removed > 0)
 }
 
 /// Makes one delayed message ready.

@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
+use super::answer::{ASKED, Asked, answer};
 use super::publish::{decode_headers, encode_headers};
 use super::schema::{CLAIMED, DELAYED, READY, STARTED};
 use super::topology::{QueueRow, milliseconds};
@@ -9,6 +10,7 @@ use super::writer::Tx;
 use crate::error::{Error, Result};
 use crate::queue::message::header;
 use crate::queue::{DeadLetter, Headers, Message, Settlement};
+use crate::wire::reply::Status;
 
 /// A message as claimed.
 #[derive(Debug)]
@@ -26,7 +28,7 @@ pub(crate) struct Claimed {
 #[derive(Debug, Default)]
 pub(crate) struct Claim {
     pub(crate) messages: Vec<Claimed>,
-    /// When the next delayed message is due or the next suspect has waited long enough, in store time.
+    /// When the next delayed message is due, one expires, or the next suspect has waited long enough, in store time.
     pub(crate) next_due: Option<i64>,
     /// Nothing more is ready.
     pub(crate) drained: bool,
@@ -73,7 +75,13 @@ pub(crate) fn claim(tx: &mut Tx<'_>, queue: &QueueRow, wanted: Wanted) -> Result
             .prepare_cached("SELECT min(due) FROM message WHERE queue = ?1 AND state = 1")
             .and_then(|mut statement| statement.query_row([queue.id], |row| row.get(0))),
     )?;
-    claim.next_due = claim.next_due.into_iter().chain(due).min();
+    // What expires behind a message that is not taken is told to whoever waits for it, not only when the next one comes.
+    let expires: Option<i64> = tx.sql(
+        tx.connection
+            .prepare_cached("SELECT min(expires) FROM message WHERE queue = ?1 AND expires IS NOT NULL AND state < 2")
+            .and_then(|mut statement| statement.query_row([queue.id], |row| row.get(0))),
+    )?;
+    claim.next_due = claim.next_due.into_iter().chain(due).chain(expires).min();
     Ok(claim)
 }
 
@@ -88,14 +96,16 @@ fn promote(tx: &mut Tx<'_>, queue: i64) -> Result<()> {
 
 /// Expired messages are counted and go to the dead-letter queue, where there is one.
 pub(crate) fn expire(tx: &mut Tx<'_>, queue: &QueueRow) -> Result<()> {
-    let expired: Vec<i64> = tx.sql(
+    let expired: Vec<(i64, Asked)> = tx.sql(
         tx.connection
-            .prepare_cached(
-                "SELECT id FROM message WHERE queue = ?1 AND expires <= ?2 AND state < 2 ORDER BY expires LIMIT ?3",
-            )
+            .prepare_cached(&format!(
+                "SELECT id, {ASKED} FROM message WHERE queue = ?1 AND expires <= ?2 AND state < 2 ORDER BY expires LIMIT ?3"
+            ))
             .and_then(|mut statement| {
                 statement
-                    .query_map((queue.id, tx.now, EXPIRE_AT_ONCE), |row| row.get(0))?
+                    .query_map((queue.id, tx.now, EXPIRE_AT_ONCE), |row| {
+                        Ok((row.get(0)?, (row.get(1)?, row.get(2)?)))
+                    })?
                     .collect()
             }),
     )?;
@@ -111,8 +121,9 @@ pub(crate) fn expire(tx: &mut Tx<'_>, queue: &QueueRow) -> Result<()> {
         reason: "expired".to_owned(),
         ..DeadLetter::default()
     };
-    for id in expired {
+    for (id, asked) in expired {
         bury(tx, queue, id, &reason)?;
+        answer(tx, asked, Status::Expired, "it expired before it was handled")?;
     }
     Ok(())
 }

@@ -8,9 +8,10 @@
 //! ```
 //!
 //! `commit` groups operations, `writer` runs them, `publish`, `claim` and `admin` are the operations, `look` is what operators
-//! see, `subscription` is a consumer's side, `owners` notices deaths, `watch` wakes consumers.
+//! see, `answer` what senders who wait are told, `subscription` is a consumer's side, `owners` notices deaths, `watch` wakes consumers.
 
 mod admin;
+mod answer;
 mod claim;
 mod clock;
 mod commit;

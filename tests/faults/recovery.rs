@@ -12,7 +12,10 @@ const CRASH_RETURN: Duration = Duration::from_secs(3);
 
 /// A handler that writes `+ID` and `-ID` into `book`; a message `hold-…` lasts until there is a file `go-hold-…`.
 fn with_book(further: &str) -> Ground {
-    let ground = ground("exec: { run: ['./run.sh'] }", further);
+    let further =
+        format!("{further}\n  demo.dead: {{ queue: demo.dead, handler: {{ exec: {{ run: ['./dead.sh'] }} }} }}");
+    let ground = ground("exec: { run: ['./run.sh'] }", &further);
+    ground.script("dead.sh", "echo \"$QCTL_ATTEMPT $QCTL_DELIVERIES $(cat)\" >> dead-book");
     ground.script(
         "run.sh",
         "id=$(cat); echo \"+$id\" >> book\n\
@@ -227,4 +230,98 @@ fn a_busy_consumer_recovers_what_a_dead_one_held() {
     ground.wait_empty();
     assert_eq!((times(&ground, "-hold-busy"), times(&ground, "-hold-orphan")), (1, 1));
     stop(busy);
+}
+
+/// A message that killed its consumers too often is given up unhandled, and the next one is taken after it.
+#[test]
+fn what_follows_a_poison_message_is_handled() {
+    let ground = with_book("retry: { deliveries: 1 }");
+    ground.send("hold-poison\n");
+    let mut doomed = consumer(&ground, "1");
+    wait_for_line(&ground, "+hold-poison");
+    doomed.signal(Signal::KILL);
+    doomed.wait();
+    let survivor = consumer(&ground, "1");
+    wait_for("the poison to be dead-lettered", || ground.figure("dead") == 1);
+    ground.send("next\n");
+    wait_for_line(&ground, "-next");
+    assert_eq!(times(&ground, "+hold-poison"), 1);
+    stop(survivor);
+    // Whoever takes it from there counts anew, and gets it.
+    let dead = ground.start(["consumer", "demo.dead"]);
+    ground.write("go-hold-poison", "");
+    wait_for("it to be handled there", || {
+        ground.read("dead-book") == "0 1 hold-poison\n"
+    });
+    stop(dead);
+}
+
+/// A queue that is deleted and declared anew while its consumer is busy is another one; the consumer notices and goes on with it.
+#[test]
+fn a_queue_made_anew_under_a_busy_consumer_is_consumed() {
+    let ground = with_book("");
+    let busy = consumer(&ground, "1");
+    ground.send("hold-busy\n");
+    wait_for_line(&ground, "+hold-busy");
+    ground
+        .run(["managequeue", "delete", "--force", "--yes", "demo"])
+        .any_stdout()
+        .any_stderr()
+        .check();
+    // The first one is given the number that is free now.
+    for name in ["another", "demo"] {
+        ground
+            .run(["managequeue", "declare", name])
+            .any_stdout()
+            .any_stderr()
+            .check();
+    }
+    ground.write("go-hold-busy", "");
+    wait_for_line(&ground, "-hold-busy");
+    // Long after it has looked, or not at all if it heard nothing.
+    busy.wait_stderr("was deleted");
+    ground.send("next\n");
+    wait_for_line(&ground, "-next");
+    stop(busy);
+}
+
+/// So many are handled as `-m` says, although some that were begun ahead of the slots were given back when one turned slow.
+#[test]
+fn a_message_limit_is_reached_in_full() {
+    let ground = with_book("");
+    let quick: String = (0..60).map(|number| format!("quick-{number}\n")).collect();
+    ground.send(&format!("{quick}hold-slow\n{}", "late\n".repeat(20)));
+    let limited = ground.start(["consumer", "-m", "70", "demo"]);
+    wait_for_line(&ground, "+hold-slow");
+    // Until what waits behind it has been given back.
+    limited.wait_stderr("given back untouched");
+    ground.write("go-hold-slow", "");
+    let mut limited = limited;
+    assert_eq!(limited.wait(), Some(0), "{}", limited.stderr());
+    assert!(limited.stderr().contains("70 done"), "{}", limited.stderr());
+    assert_eq!(ground.figure("ready"), 11);
+}
+
+/// Whatever others who may write there put into the store's folders, nobody waits for it.
+#[test]
+fn a_fifo_for_an_owner_holds_nobody_up() {
+    let ground = with_book("");
+    ground.send("a\n");
+    let token = "0123456789abcdef0123456789abcdef";
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        ground.path("queue.db.owners").join(token),
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
+    )
+    .unwrap();
+    python(
+        &ground,
+        &format!(
+            "import sqlite3; db = sqlite3.connect('queue.db'); \
+             db.execute(\"insert into owner(token, queue, since) select '{token}', id, 0 from queue limit 1\"); db.commit()"
+        ),
+    );
+    assert_eq!(ground.figure("ready"), 1);
 }

@@ -188,3 +188,56 @@ fn json_has_all_of_the_reply() {
     assert_eq!(document["state"], "settled");
     assert!(!document["id"].as_str().unwrap().is_empty());
 }
+
+/// Whoever waits is told at once when there is nothing left to wait for.
+#[test]
+fn a_message_that_goes_unhandled_is_answered() {
+    let purge: &[&str] = &["managequeue", "purge", "--yes", "demo"];
+    let delete: &[&str] = &["managequeue", "delete", "--yes", "demo"];
+    for (verb, reason) in [
+        (purge, "purged"),
+        (delete, "deleted"),
+        (&[], "dropped"),
+        (&["expire"], "expired"),
+    ] {
+        let place = place("exit 0");
+        let ttl = if verb == ["expire"] { "1" } else { "600" };
+        let mut waiting = place.start([
+            "queuecommand",
+            "--wait",
+            "--wait-timeout",
+            "0",
+            "-t",
+            ttl,
+            "--delay",
+            "500",
+            "demo",
+            "app:x",
+        ]);
+        let peeked = || place.json(["managequeue", "peek", "--state", "delayed", "demo"]);
+        let mut consumer = None;
+        if verb == ["expire"] {
+            consumer = Some(place.start(["consumer", "demo"]));
+        } else {
+            let info = ["managequeue", "info", "demo"];
+            wait_for("the message to be queued", || {
+                place
+                    .run(["managequeue", "declare", "demo"])
+                    .any_stdout()
+                    .any_stderr()
+                    .check();
+                place.json(info)["delayed"] == 1
+            });
+            let id = peeked()[0]["id"].as_str().unwrap().to_owned();
+            let drop = ["managequeue", "drop", "--yes", "--id", &id, "demo"];
+            place
+                .run(if verb.is_empty() { &drop[..] } else { verb }.iter().copied())
+                .any_stdout()
+                .any_stderr()
+                .check();
+        }
+        assert_eq!(waiting.wait(), Some(125), "{}", waiting.stderr());
+        assert!(waiting.stderr().contains(reason), "{}", waiting.stderr());
+        drop(consumer);
+    }
+}

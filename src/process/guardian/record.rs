@@ -189,6 +189,9 @@ fn now() -> u64 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs::{File, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
     use super::{Noted, Record, Told, heading, now, read, understand};
 
     fn groups(told: &Told) -> Vec<Option<i32>> {
@@ -254,5 +257,27 @@ mod tests {
         for text in [String::new(), lines.clone(), format!("{elsewhere}\n{lines}")] {
             assert_eq!(understand(&text), Told::default());
         }
+    }
+
+    #[test]
+    fn a_record_that_others_may_write_is_nobodys_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("owner");
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .unwrap();
+        let user = |mode| {
+            file.set_permissions(Permissions::from_mode(mode)).unwrap();
+            read(&file).unwrap().user
+        };
+        let own = user(0o640);
+        assert!(own.is_some());
+        assert_eq!([user(0o660), user(0o602)], [None, None]);
+        std::fs::hard_link(&path, folder.path().join("another")).unwrap();
+        assert_eq!(user(0o640), None);
+        assert_eq!(read(Record::begin(None).unwrap().file()).unwrap().user, own);
     }
 }
