@@ -97,9 +97,19 @@ impl Workplace<'_> {
 
     /// Opens a connection for one short command. An implicit store is named on standard error.
     pub async fn connect(&self, entry: &ConnectionEntry) -> Result<Arc<dyn Connection>> {
+        self.connect_as(entry, false).await
+    }
+
+    /// As `connect`, to what must be there already.
+    pub async fn connect_existing(&self, entry: &ConnectionEntry) -> Result<Arc<dyn Connection>> {
+        self.connect_as(entry, true).await
+    }
+
+    async fn connect_as(&self, entry: &ConnectionEntry, existing: bool) -> Result<Arc<dyn Connection>> {
         self.tell_implicit_store(entry);
         let options = ConnectOptions {
             one_shot: true,
+            existing,
             ..self.connect_options("qctl")
         };
         entry
@@ -115,6 +125,7 @@ impl Workplace<'_> {
             label: label.to_owned(),
             timeout: self.context.global.connect_timeout,
             one_shot: false,
+            existing: false,
             implicit_queues: self.is_implicit(),
             end_marked: Some(Arc::new(|token, lifeline| process::end_marked(token, lifeline).left)),
         }

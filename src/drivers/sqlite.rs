@@ -178,6 +178,7 @@ impl Connector for SqliteConnector {
     async fn connect(&self, connect: &ConnectOptions) -> Result<Arc<dyn Connection>> {
         let usage = StoreUse {
             one_shot: connect.one_shot,
+            existing: connect.existing,
             inline: true,
             patience: connect.timeout,
             implicit_queues: connect.implicit_queues,

@@ -77,6 +77,8 @@ pub struct ConnectOptions {
     pub timeout: Duration,
     /// The connection serves one short command: no threads or watches that only a long life repays.
     pub one_shot: bool,
+    /// What holds the queues must be there already: a monitor is not to find an empty one that it has just made.
+    pub existing: bool,
     /// Queues exist as soon as they are named (qctl without a configuration file).
     pub implicit_queues: bool,
     /// Called for a consumer found dead, before its messages are handed out again: they are only if none of its processes
@@ -90,6 +92,7 @@ impl Default for ConnectOptions {
             label: "qctl".to_owned(),
             timeout: Duration::from_secs(10),
             one_shot: false,
+            existing: false,
             implicit_queues: false,
             end_marked: None,
         }

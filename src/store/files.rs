@@ -47,6 +47,9 @@ impl Files {
             mode: options.mode,
             group,
         };
+        if create == Create::Nothing {
+            files.expect_database()?;
+        }
         let folder = files.database.parent().unwrap_or(Path::new("/"));
         if create != Create::Nothing && !folder.is_dir() {
             // Only the last folder: a path of which more is missing is rather a typing error than a wish.
@@ -85,17 +88,21 @@ impl Files {
         Ok(())
     }
 
+    fn expect_database(&self) -> Result<()> {
+        match fs::metadata(&self.database) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == IoKind::NotFound => Err(Error::not_found(format!(
+                "there is no store at {}; the first message or consumer makes it",
+                self.database.display()
+            ))),
+            Err(error) => Err(self.trouble("it cannot be read", error)),
+        }
+    }
+
     /// SQLite gives its -wal and -shm files the mode of the database, so the database must exist with the right one first.
     fn create_database(&self, create: Create) -> Result<()> {
         if create == Create::Nothing {
-            return match fs::metadata(&self.database) {
-                Ok(_) => Ok(()),
-                Err(error) if error.kind() == IoKind::NotFound => Err(Error::not_found(format!(
-                    "there is no store at {}; the first message or consumer makes it",
-                    self.database.display()
-                ))),
-                Err(error) => Err(self.trouble("it cannot be read", error)),
-            };
+            return Ok(());
         }
         if let Ok(found) = fs::metadata(&self.database) {
             return if found.is_dir() {

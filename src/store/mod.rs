@@ -107,6 +107,8 @@ impl StoreOptions {
 pub(crate) struct StoreUse {
     /// A short command: no checkpoint when it closes.
     pub(crate) one_shot: bool,
+    /// It is not made if it is not there.
+    pub(crate) existing: bool,
     /// A lone writer may commit on the caller's thread.
     pub(crate) inline: bool,
     /// How long a writer waits for its turn.
@@ -152,7 +154,9 @@ impl Store {
     pub(crate) fn open(options: &StoreOptions, usage: &StoreUse) -> Result<Self> {
         let files = Files::prepare(
             options,
-            if usage.implicit_queues {
+            if usage.existing {
+                Create::Nothing
+            } else if usage.implicit_queues {
                 Create::Folders
             } else {
                 Create::Store

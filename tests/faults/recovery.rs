@@ -289,7 +289,7 @@ fn a_queue_made_anew_under_a_busy_consumer_is_consumed() {
 #[test]
 fn a_message_limit_is_reached_in_full() {
     let ground = with_book("");
-    let quick: String = (0..60).map(|number| format!("quick-{number}\n")).collect();
+    let quick = "quick\n".repeat(60);
     ground.send(&format!("{quick}hold-slow\n{}", "late\n".repeat(20)));
     let limited = ground.start(["consumer", "-m", "70", "demo"]);
     wait_for_line(&ground, "+hold-slow");

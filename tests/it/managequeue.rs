@@ -773,3 +773,23 @@ fn declare_makes_no_dead_letters_of_dead_letters() {
     }
     place.run(["managequeue", "info", "y"]).code(66).any_stderr().check();
 }
+
+/// A monitor does not make the store whose absence it should tell.
+#[test]
+fn check_makes_no_store() {
+    let place =
+        Place::with_config("connections: { here: 'sqlite://./gone/queue.db' }\nproducers: { demo: { queue: demo } }\n");
+    let check = ["managequeue", "check", "--max-ready", "1", "demo"];
+    place
+        .run(check)
+        .code(66)
+        .stderr_contains("there is no store at")
+        .check();
+    assert!(!place.path("gone").exists());
+    place
+        .run(["queuemessage", "demo", "a"])
+        .any_stdout()
+        .any_stderr()
+        .check();
+    place.run(check).any_stdout().any_stderr().check();
+}

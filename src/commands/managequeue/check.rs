@@ -17,7 +17,7 @@ use crate::queue::QueueInfo;
 
 /// Checks one queue.
 pub(super) async fn run(place: &Workplace<'_>, given: Option<&str>, args: &CheckArgs) -> Result<Outcome> {
-    let target = Target::open(place, given, &args.name.name).await?;
+    let target = Target::open_existing(place, given, &args.name.name).await?;
     let info = target.connection.info(&target.queue).await?;
     let verdict = judge(args, &info).ok_or_else(|| {
         Error::unsupported(format!(

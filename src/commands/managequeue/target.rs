@@ -32,7 +32,15 @@ impl Target {
     /// Finds what `name` means, says so, connects, and makes sure that what is configured for it is there, whoever looks
     /// first. A queue that is neither configured nor there is an error.
     pub(super) async fn open(place: &Workplace<'_>, given: Option<&str>, name: &str) -> Result<Self> {
-        let target = Self::find(place, given, name).await?;
+        Self::open_by(Self::find(place, given, name, false).await?, place, name).await
+    }
+
+    /// As `open`, but what holds the queue must be there already.
+    pub(super) async fn open_existing(place: &Workplace<'_>, given: Option<&str>, name: &str) -> Result<Self> {
+        Self::open_by(Self::find(place, given, name, true).await?, place, name).await
+    }
+
+    async fn open_by(target: Self, place: &Workplace<'_>, name: &str) -> Result<Self> {
         match target.connection.declare(&target.topology).await {
             Ok(()) => target.require(place, name).await?,
             // What is there can be looked at and emptied all the same.
@@ -48,7 +56,7 @@ impl Target {
 
     /// As `open`, but declares nothing.
     pub(super) async fn open_as_it_is(place: &Workplace<'_>, given: Option<&str>, name: &str) -> Result<Self> {
-        let target = Self::find(place, given, name).await?;
+        let target = Self::find(place, given, name, false).await?;
         target.require(place, name).await?;
         target.tell(place, name);
         Ok(target)
@@ -56,12 +64,12 @@ impl Target {
 
     /// As `open`, for a queue that need not be there.
     pub(super) async fn open_or_new(place: &Workplace<'_>, given: Option<&str>, name: &str) -> Result<Self> {
-        let target = Self::find(place, given, name).await?;
+        let target = Self::find(place, given, name, false).await?;
         target.tell(place, name);
         Ok(target)
     }
 
-    async fn find(place: &Workplace<'_>, given: Option<&str>, name: &str) -> Result<Self> {
+    async fn find(place: &Workplace<'_>, given: Option<&str>, name: &str, existing: bool) -> Result<Self> {
         if name.is_empty() {
             return Err(Error::usage(
                 "NAME is empty; `qctl managequeue list-configured` shows the names there are",
@@ -69,7 +77,11 @@ impl Target {
         }
         let named = resolve(place, name)?;
         let entry = place.connection_or(given, &named.connection)?;
-        let connection = place.connect(entry).await?;
+        let connection = if existing {
+            place.connect_existing(entry).await?
+        } else {
+            place.connect(entry).await?
+        };
         Ok(Self {
             kind: named.kind,
             queue: named.queue,
