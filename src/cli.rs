@@ -63,7 +63,8 @@ Exit codes:
    78  the configuration is wrong
   130  interrupted twice
   With --wait: the remote command's own code (128+N for a signal), 124 on time-out,
-  125 for any failure of qctl's own.
+  125 for any failure of qctl's own, 130 interrupted (once). After 124 and 130 the
+  message is withdrawn if it was not started.
 
 Files:
   The first configuration found is used: --config, $QCTL_CONFIG, ./qctl.yml,

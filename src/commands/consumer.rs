@@ -26,6 +26,12 @@ use crate::signals;
         "Connection to use, or a driver's name where one connection has it (default: the consumer's)"
     )),
     after_help = "The first SIGTERM or SIGINT finishes what runs, the second gives it back and ends at once.
+A program of the handler that is missing ends it at the start with exit code 72.
+
+A handler's program finds its message in QCTL_QUEUE, QCTL_ROUTING_KEY, QCTL_MESSAGE_ID,
+QCTL_DELIVERIES, ..., and in QCTL_ATTEMPT how often it has failed so far (0 the first time).
+Only the handler exec also gives it the body, on standard input, and all of it with the headers
+as JSON in QCTL_MESSAGE.
 
 Examples:
   qctl consumer mail
