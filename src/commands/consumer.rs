@@ -48,7 +48,7 @@ pub struct ConsumerArgs {
     #[arg(short, long, alias = "route", value_name = "KEY")]
     routing_key: Option<String>,
     /// End after so many messages (default 0: no limit)
-    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = values::count)]
     messages: u64,
     /// End after this time, in seconds or with a unit (default 0: no limit)
     #[arg(
@@ -96,7 +96,7 @@ pub struct ConsumerArgs {
     )]
     idle: Duration,
     /// End with exit code 75 after so many failed messages in a row (default 0: no limit)
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = values::count)]
     failures: u64,
     /// Exit code when a limit ended it (not --failures)
     #[arg(long, value_name = "N", default_value_t = 0)]
