@@ -48,8 +48,13 @@ pub(crate) fn check(options: &StoreOptions) -> Result<MaintenanceReport> {
 
 /// What SQLite says of a damaged file; `None` for any other error, such as a file of another program.
 fn damage(error: &Error) -> Option<String> {
-    let cause = std::error::Error::source(error)?;
-    (error.kind() == ErrorKind::Protocol).then(|| cause.to_string())
+    let cause = std::error::Error::source(error).filter(|_| error.kind() == ErrorKind::Protocol)?;
+    let code = cause.downcast_ref().and_then(rusqlite::Error::sqlite_error_code);
+    Some(match code {
+        // Nothing in it tells that it ever was a store: a backup must not be put over somebody's letters.
+        Some(ErrorCode::NotADatabase) => format!("{cause}; if it never was a store, correct `url` of the connection"),
+        _ => cause.to_string(),
+    })
 }
 
 fn look_for_damage(options: &StoreOptions, report: &mut MaintenanceReport) -> Result<()> {

@@ -40,7 +40,7 @@ fn merged(blocks: &[(bool, String)]) -> String {
     }
     sections
         .into_iter()
-        .map(|(key, content)| format!("{key}\n{content}"))
+        .flat_map(|(key, content)| [key.to_owned(), "\n".to_owned(), content])
         .collect()
 }
 
@@ -73,7 +73,7 @@ fn the_readme_works_as_printed() {
             match words[0].as_str() {
                 "queuecommand" if words.contains(&"--wait".to_owned()) => words.insert(1, "--dry-run".to_owned()),
                 "consumer" if !words.contains(&"--until-empty".to_owned()) => {
-                    words.insert(1, "--until-empty".to_owned())
+                    words.insert(1, "--until-empty".to_owned());
                 }
                 _ => {}
             }

@@ -43,7 +43,7 @@ fn a_damaged_store_is_told_and_left_alone() {
         .run(["store", "check"])
         .code(76)
         .stdout_contains("queue.db is damaged")
-        .stdout_contains("problem: file is not a database")
+        .stdout_contains("problem: file is not a database; if it never was a store, correct `url`")
         .check();
     place
         .run(["queuemessage", "demo", "x"])
@@ -118,6 +118,15 @@ fn a_backup_needs_a_file_s_name() {
         .stderr_contains("name a file")
         .check();
     assert!(!place.path("-").exists());
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named_with_what_to_do() {
+    Place::with_config("connections: { here: 'sqlite://./none/deeper/queue.db' }\nproducers: { demo: {} }\n")
+        .run(["queuemessage", "demo", "x"])
+        .code(69)
+        .stderr_contains("none/deeper cannot be made; create it, or correct `url`")
+        .check();
 }
 
 /// A consumer whose store is taken away and replaced must not go on waiting on the old file in silence.
