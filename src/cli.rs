@@ -1,6 +1,7 @@
 //! What was typed: the options that every command shares, and the way from arguments to a parsed command line.
 
 pub mod compat;
+pub mod dashes;
 pub mod flags;
 pub mod names;
 pub mod typed;
@@ -63,7 +64,8 @@ Exit codes:
    78  the configuration is wrong
   130  interrupted twice
   With --wait: the remote command's own code (128+N for a signal), 124 on time-out,
-  125 for any failure of qctl's own.
+  125 for any failure of qctl's own, 130 interrupted (once). After 124 and 130 the
+  message is withdrawn if it was not started.
 
 Files:
   The first configuration found is used: --config, $QCTL_CONFIG, ./qctl.yml,
@@ -173,7 +175,7 @@ pub fn parser() -> clap::Command {
         .usage(AnsiColor::Yellow.on_default().bold())
         .literal(AnsiColor::Green.on_default())
         .placeholder(AnsiColor::Cyan.on_default());
-    Cli::command().styles(styles)
+    dashes::taken_as_values(Cli::command().styles(styles))
 }
 
 /// Parses the command line. `Err` is the exit code of a parse that ended here: help, version, or a mistake (which has
@@ -206,7 +208,10 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Cli, u8> {
             });
             Err(0)
         }
-        Err(error) => Err(refuse(&sentence(&error.render().to_string()), &original)),
+        Err(error) => {
+            let text = sentence(&error.render().to_string());
+            Err(refuse(&dashes::advised(&text, &original), &original))
+        }
     }
 }
 

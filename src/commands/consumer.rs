@@ -26,6 +26,12 @@ use crate::signals;
         "Connection to use, or a driver's name where one connection has it (default: the consumer's)"
     )),
     after_help = "The first SIGTERM or SIGINT finishes what runs, the second gives it back and ends at once.
+A program of the handler that is missing ends it at the start with exit code 72.
+
+A handler's program finds its message in QCTL_QUEUE, QCTL_ROUTING_KEY, QCTL_MESSAGE_ID,
+QCTL_DELIVERIES, ..., and in QCTL_ATTEMPT how often it has failed so far (0 the first time).
+Only the handler exec also gives it the body, on standard input, and all of it with the headers
+as JSON in QCTL_MESSAGE.
 
 Examples:
   qctl consumer mail
@@ -42,7 +48,7 @@ pub struct ConsumerArgs {
     #[arg(short, long, alias = "route", value_name = "KEY")]
     routing_key: Option<String>,
     /// End after so many messages (default 0: no limit)
-    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = values::count)]
     messages: u64,
     /// End after this time, in seconds or with a unit (default 0: no limit)
     #[arg(
@@ -90,7 +96,7 @@ pub struct ConsumerArgs {
     )]
     idle: Duration,
     /// End with exit code 75 after so many failed messages in a row (default 0: no limit)
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = values::count)]
     failures: u64,
     /// Exit code when a limit ended it (not --failures)
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -113,7 +113,7 @@ struct PeekArgs {
     #[arg(long, value_name = "ID")]
     id: Option<String>,
     /// At most so many messages (0: all)
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = values::count, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = values::count)]
     limit: u64,
     /// Show whole bodies and headers
     #[arg(long)]
@@ -185,10 +185,10 @@ struct RedriveArgs {
     #[arg(long, value_name = "TIME", value_parser = values::moment_from_now, allow_hyphen_values = true)]
     until: Option<i64>,
     /// At most so many messages (default 0: all)
-    #[arg(long, value_name = "N", value_parser = values::count, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = values::count)]
     limit: Option<u64>,
     /// At most so many messages a second (default 0: no limit)
-    #[arg(long, value_name = "N", value_parser = values::rate, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = values::rate)]
     rate: Option<u32>,
     /// Count, and move nothing
     #[arg(long)]
@@ -201,13 +201,13 @@ struct RedriveArgs {
 #[group(id = "limits", required = true, multiple = true, args = ["max_ready", "max_age", "max_dead"])]
 struct CheckArgs {
     /// Most ready messages: CRITICAL, or WARNING:CRITICAL (default: any number)
-    #[arg(long, value_name = "N", value_parser = values::count_threshold, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = values::count_threshold)]
     max_ready: Option<Threshold<u64>>,
     /// Highest age of the oldest ready message, in seconds or with a unit (default: any)
-    #[arg(long, value_name = "AGE", value_parser = values::age_threshold, allow_hyphen_values = true)]
+    #[arg(long, value_name = "AGE", value_parser = values::age_threshold)]
     max_age: Option<Threshold<Duration>>,
     /// Most dead letters: CRITICAL, or WARNING:CRITICAL (default: any number)
-    #[arg(long, value_name = "N", value_parser = values::count_threshold, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = values::count_threshold)]
     max_dead: Option<Threshold<u64>>,
     #[command(flatten)]
     name: Name,

@@ -8,7 +8,7 @@ use tracing::level_filters::LevelFilter;
 use super::Outcome;
 use crate::cli::ConnectionArgs;
 use crate::context::Context;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::queue::{Maintenance, MaintenanceReport};
 
 /// Arguments of `qctl store`.
@@ -47,6 +47,13 @@ enum Action {
 /// Runs `qctl store`.
 pub fn run(args: &StoreArgs, context: &Context) -> Result<Outcome> {
     context.log(LevelFilter::WARN)?;
+    if let Action::Backup { file } = &args.action
+        && file.as_os_str() == "-"
+    {
+        return Err(Error::usage(
+            "a copy is not written to standard output; name a file, such as queue-backup.db",
+        ));
+    }
     let place = context.load()?;
     let entry = place.connection_or(args.connection.given(), "")?;
     let what = match &args.action {

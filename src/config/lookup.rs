@@ -40,14 +40,49 @@ impl Config {
 
     /// The producer with this name.
     pub fn producer(&self, name: &str) -> Result<&ProducerEntry> {
-        let found = self.producers.get(name);
-        found.ok_or_else(|| not_found("producer", name, self.producers.keys()))
+        if let Some(found) = self.producers.get(name) {
+            return Ok(found);
+        }
+        // What is taken off a queue is not yet put on it: people forget that these are two entries.
+        Err(match self.consumers.get(name) {
+            Some(consumer) => self.no_producer_beside(consumer),
+            None => not_found("producer", name, self.producers.keys()),
+        })
+    }
+
+    fn no_producer_beside(&self, consumer: &ConsumerEntry) -> Error {
+        let name = &consumer.name;
+        let mut keys = format!("queue: {}", in_yaml(&consumer.queue.name));
+        if consumer.connection != self.default {
+            keys = format!("connection: {}, {keys}", in_yaml(&consumer.connection));
+        }
+        let file = self
+            .file
+            .as_ref()
+            .map_or_else(|| "the configuration".to_owned(), |file| file.display().to_string());
+        Error::not_found(format!(
+            "no producer is called `{}`, only a consumer; to send to its queue add `producers: {{ {}: {{ {keys} }} }}` to {file}",
+            name.escape_debug(),
+            in_yaml(name)
+        ))
     }
 
     /// The consumer with this name.
     pub fn consumer(&self, name: &str) -> Result<&ConsumerEntry> {
         let found = self.consumers.get(name);
         found.ok_or_else(|| not_found("consumer", name, self.consumers.keys()))
+    }
+}
+
+/// A name as a YAML value, quoted where it might be read as something else.
+fn in_yaml(name: &str) -> String {
+    let plain = name.starts_with(|first: char| first.is_ascii_alphabetic())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c))
+        && !["true", "false", "null", "yes", "no", "on", "off"].contains(&name.to_ascii_lowercase().as_str());
+    if plain {
+        name.to_owned()
+    } else {
+        serde_json::Value::from(name).to_string()
     }
 }
 

@@ -61,7 +61,11 @@ impl Files {
                 Ok(()) => files.dress_folder(folder)?,
                 Err(error) if error.kind() == IoKind::AlreadyExists => {}
                 Err(error) => {
-                    return Err(files.trouble(&format!("its folder {} cannot be made", folder.display()), error));
+                    let what = format!(
+                        "its folder {} cannot be made; create it, or correct `url` (or `path`) of the connection",
+                        folder.display()
+                    );
+                    return Err(files.trouble(&what, error));
                 }
             }
         }

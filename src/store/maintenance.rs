@@ -6,15 +6,15 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::Connection;
 use rusqlite::backup::Backup;
+use rusqlite::{Connection, ErrorCode};
 use rustix::fs::{FlockOperation, flock};
 
 use super::failure::Failures;
 use super::files::{Create, Files, lock_holders, open_lock};
 use super::schema::{self, Found, MIGRATIONS};
 use super::{StoreOptions, connect};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::queue::MaintenanceReport;
 
 /// Opens a store that must be there and ours.
@@ -29,9 +29,38 @@ fn find(options: &StoreOptions) -> Result<(Files, Failures, Connection)> {
 
 /// Looks for damage, in the file's structure and in what qctl keeps in it. Changes nothing; consumers may go on.
 pub(crate) fn check(options: &StoreOptions) -> Result<MaintenanceReport> {
+    let mut report = MaintenanceReport::default();
+    if let Err(error) = look_for_damage(options, &mut report) {
+        // So much damage that the look could not go on is a finding too, and what was found before it stands.
+        report.problems.push(damage(&error).ok_or(error)?);
+    }
+    let store = options.path.display();
+    report.summary = if report.problems.is_empty() {
+        format!("store {store} is sound")
+    } else {
+        format!(
+            "store {store} is damaged; stop its users, then put a backup in its place (`qctl store backup` makes them) or keep \
+             the file for a repair"
+        )
+    };
+    Ok(report)
+}
+
+/// What SQLite says of a damaged file; `None` for any other error, such as a file of another program.
+fn damage(error: &Error) -> Option<String> {
+    let cause = std::error::Error::source(error).filter(|_| error.kind() == ErrorKind::Protocol)?;
+    let code = cause.downcast_ref().and_then(rusqlite::Error::sqlite_error_code);
+    Some(match code {
+        // Nothing in it tells that it ever was a store: a backup must not be put over somebody's letters.
+        Some(ErrorCode::NotADatabase) => format!("{cause}; if it never was a store, correct `url` of the connection"),
+        _ => cause.to_string(),
+    })
+}
+
+fn look_for_damage(options: &StoreOptions, report: &mut MaintenanceReport) -> Result<()> {
     let (files, failures, connection) = find(options)?;
     let _open = open_lock(&files)?;
-    let mut problems = Vec::new();
+    let MaintenanceReport { facts, problems, .. } = report;
     let schema = match schema::inspect(&connection, &failures)? {
         Found::Empty => {
             return Err(Error::not_found(format!(
@@ -73,7 +102,7 @@ pub(crate) fn check(options: &StoreOptions) -> Result<MaintenanceReport> {
         }
     }
     let page = count("SELECT page_size FROM pragma_page_size")? as u64;
-    let facts = BTreeMap::from([
+    facts.extend([
         ("schema".to_owned(), schema as u64),
         ("queues".to_owned(), count("SELECT count(*) FROM queue")? as u64),
         ("messages".to_owned(), count("SELECT count(*) FROM message")? as u64),
@@ -86,19 +115,7 @@ pub(crate) fn check(options: &StoreOptions) -> Result<MaintenanceReport> {
             page * count("SELECT freelist_count FROM pragma_freelist_count")? as u64,
         ),
     ]);
-    let summary = if problems.is_empty() {
-        format!("store {} is sound", failures.path())
-    } else {
-        format!(
-            "store {} is damaged; stop its users and restore a backup, or keep the file for a repair",
-            failures.path()
-        )
-    };
-    Ok(MaintenanceReport {
-        summary,
-        facts,
-        problems,
-    })
+    Ok(())
 }
 
 /// Copies the store, while it is used, to a file that must not exist yet.
@@ -141,23 +158,32 @@ fn copy(connection: &Connection, to: &Path, failures: &Failures) -> Result<()> {
         target.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get::<_, String>(0))?;
         target.query_row("PRAGMA quick_check", [], |row| row.get::<_, String>(0))
     })();
-    let verdict = match copied {
-        Ok(verdict) => verdict,
-        Err(error) => {
-            let _ = std::fs::remove_file(&draft);
-            return Err(Failures::of(to).explain(error).at("backup"));
-        }
+    let placed = match copied {
+        Ok(verdict) if verdict == "ok" => File::open(&draft)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| std::fs::rename(&draft, to))
+            .map_err(|error| {
+                Error::unavailable(format!("backup {} cannot be put in place", to.display())).because(error)
+            }),
+        Ok(verdict) => Err(Error::protocol(format!(
+            "store {} is damaged, so nothing was copied; run `qctl store check`: {}",
+            failures.path(),
+            verdict.replace('\n', " ")
+        ))),
+        // What is damaged is what was read, what cannot be opened or is full is where it goes.
+        Err(error) => Err(match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => failures.explain(error),
+            _ => Failures::of(to).explain(error).at("backup"),
+        }),
     };
-    if verdict != "ok" {
-        return Err(Error::protocol(format!(
-            "store {}: its copy is damaged: {verdict}; run `qctl store check`",
-            failures.path()
-        )));
+    if placed.is_err() {
+        for rest in ["", "-journal", "-wal", "-shm"] {
+            let mut path = draft.clone().into_os_string();
+            path.push(rest);
+            let _ = std::fs::remove_file(path);
+        }
     }
-    let placed = File::open(&draft)
-        .and_then(|file| file.sync_all())
-        .and_then(|()| std::fs::rename(&draft, to));
-    placed.map_err(|error| Error::unavailable(format!("backup {} cannot be put in place", to.display())).because(error))
+    placed
 }
 
 /// Gives unused space back to the file system. Refused while any other process has the store open.

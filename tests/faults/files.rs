@@ -12,8 +12,9 @@ const OPENING: [&[&str]; 4] = [
     &["queuemessage", "demo", "x"],
     &["consumer", "-q", "--until-empty", "demo"],
     &["managequeue", "info", "demo"],
-    &["store", "check"],
+    CHECK,
 ];
+const CHECK: &[&str] = &["store", "check"];
 
 /// Each way of opening the store is refused with this exit code and these words, and leaves the file as it is.
 fn refused_and_untouched<const N: usize>(ground: &Ground, code: i32, words: [&str; N]) {
@@ -36,8 +37,21 @@ fn rubbish_is_left_alone() {
         b"SQLite format 3\0 and no more".repeat(100),
     ] {
         let ground = ground("exec: { run: [cat] }", "");
-        ground.write("queue.db", rubbish);
-        refused_and_untouched(&ground, 76, ["queue.db"]);
+        ground.write("queue.db", &rubbish);
+        for args in OPENING.into_iter().filter(|args| *args != CHECK) {
+            ground.refuses(args, 76, ["queue.db"]);
+        }
+        // What the others refuse is what this one is there to tell.
+        ground
+            .run(CHECK)
+            .code(76)
+            .stdout_contains("queue.db is damaged")
+            .stdout_contains("problem: ")
+            .check();
+        assert!(
+            fs::read(ground.path("queue.db")).unwrap() == rubbish,
+            "the file is changed"
+        );
     }
 }
 

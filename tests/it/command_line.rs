@@ -121,6 +121,56 @@ fn bad_values_are_refused_before_anything_happens() {
     }
 }
 
+/// Behind `--` such words would be no better: the option says what is wrong with its value, or that there is none of its name.
+#[test]
+fn what_begins_with_a_dash_gets_fitting_advice() {
+    for (line, told) in [
+        (
+            "queuemessage -t -5 demo x",
+            "'-5' is not a duration; write seconds such as 90",
+        ),
+        ("queuemessage --ttl -5m demo x", "'-5m' is not a duration"),
+        ("queuemessage --delay -5 demo x", "'-5' is not a duration"),
+        ("queuemessage --priority -1 demo x", "-1 is not in 0..=255"),
+        ("queuemessage -m -1 demo x", "'-1' for '--repeat <N>'"),
+        ("queuecommand -t -5 demo echoback", "'-5' is not a duration"),
+        (
+            "consumer -m -1 demo",
+            "'-1' is not a count; write 1 or more, or 0 for no limit",
+        ),
+        ("consumer --failures -1 demo", "'-1' is not a count"),
+        ("consumer -l -5 demo", "'-5' is not a size; write megabytes"),
+        ("consumer -t -5m demo", "'-5m' is not a duration"),
+        ("consumer --idle -1 demo", "'-1' is not a duration"),
+        ("consumer --concurrency -3 demo", "-3 is not in 1..=1000"),
+        ("--connect-timeout -5 echoback x", "'-5' is not a duration"),
+        (
+            "queuecommand -m 3 demo hey",
+            "hint: qctl queuecommand has no option -m; `qctl queuecommand --help` lists those it has\n",
+        ),
+        (
+            "managequeue info --nothing demo",
+            "hint: qctl managequeue info has no option --nothing",
+        ),
+    ] {
+        let error = Test::new()
+            .args(line.split(' '))
+            .code(2)
+            .stderr_contains(told)
+            .check()
+            .stderr;
+        assert!(!error.contains("-- -"), "{line}: {error}");
+    }
+    // Where text is wanted, it is right.
+    for line in ["queuemessage demo -5", "echoback --text"] {
+        Test::new()
+            .args(line.split(' '))
+            .code(2)
+            .stderr_contains("use '-- -")
+            .check();
+    }
+}
+
 #[test]
 fn old_names_of_commands_are_known() {
     Test::new()

@@ -42,6 +42,66 @@ fn each_line_is_handled_by_its_own_process() {
     assert_eq!(place.read("out"), "a\nb\n");
 }
 
+/// As README and help tell it: both handlers tell the attempts, counted from 0; only `exec` gives body and headers.
+#[test]
+fn a_child_learns_what_the_help_says() {
+    let place = Place::with_config(
+        "connections: { here: 'sqlite://./queue.db' }\nproducers: { e: {}, c: {} }\n\
+         consumers:\n  e: { handler: { exec: { run: [./run.sh, exec] } }, retry: { min: 10ms } }\n  \
+         c: { handler: command, retry: { min: 10ms } }\n\
+         commands: { it: { run: [./run.sh], allow: [command] } }\n",
+    );
+    // One failure, then success.
+    place.script(
+        "run.sh",
+        "cat > $1-body; env > $1-$QCTL_ATTEMPT; test $QCTL_ATTEMPT = 1",
+    );
+    place
+        .run(["queuemessage", "--header", "colour=blue", "e", "the body"])
+        .any_stdout()
+        .check();
+    place
+        .run(["queuecommand", "--header", "colour=blue", "c", "command"])
+        .any_stdout()
+        .check();
+    for name in ["e", "c"] {
+        place.run(["consumer", "-m", "2", name]).any_stderr().check();
+    }
+    for attempt in [0, 1] {
+        let (exec, command) = (
+            place.read(&format!("exec-{attempt}")),
+            place.read(&format!("command-{attempt}")),
+        );
+        for facts in [&exec, &command] {
+            assert!(facts.contains(&format!("QCTL_ATTEMPT={attempt}\n")), "{facts}");
+            assert!(facts.contains("QCTL_MESSAGE_ID="), "{facts}");
+        }
+        assert!(exec.contains("QCTL_MESSAGE={") && exec.contains("blue"), "{exec}");
+        assert!(
+            !command.contains("QCTL_MESSAGE=") && !command.contains("blue"),
+            "{command}"
+        );
+    }
+    assert_eq!(
+        (&*place.read("exec-body"), &*place.read("command-body")),
+        ("the body", "")
+    );
+}
+
+/// A program that only some message would ask for is missed at once.
+#[test]
+fn a_missing_program_of_commands_stops_it_at_the_start() {
+    let place = Place::with_config(
+        "connections: { here: 'sqlite://./queue.db' }\nconsumers: { c: { handler: command } }\n\
+         commands: { it: { run: [./none.sh], allow: [command] } }\n",
+    );
+    place
+        .run(["consumer", "c"])
+        .code(72)
+        .stderr_contains("commands.it.run")
+        .check();
+}
+
 #[test]
 fn a_queued_command_runs_without_any_configuration() {
     let place = Place::new();

@@ -13,5 +13,6 @@ mod managedriver;
 mod managequeue;
 mod queuecommand;
 mod queuemessage;
+mod readme;
 mod store;
 mod wait;

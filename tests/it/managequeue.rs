@@ -504,7 +504,7 @@ fn redrive_takes_the_dead_letter_queue_s_name_too() {
     let place = with_dead("one\ntwo\nthree\n");
     place
         .run(["managequeue", "redrive", "--limit", "1", "demo.dead"])
-        .stdout("moved 1 dead letter(s) of demo.dead back to queue demo, 0 left\n")
+        .stdout("moved 1 dead letter(s) of demo.dead back to queue demo, 2 left\n")
         .any_stderr()
         .check();
     place
@@ -516,6 +516,28 @@ fn redrive_takes_the_dead_letter_queue_s_name_too() {
     let expected = serde_json::json!({ "queue": "demo", "from": "demo.dead", "moved": 2, "left": 0, "dry_run": false });
     assert_eq!(report, expected);
     assert_eq!(info(&place, "demo")["ready"], 3);
+}
+
+/// What is told to be left is what the dead-letter queue still has, whichever way the letters were chosen.
+#[test]
+fn redrive_tells_how_many_dead_letters_remain() {
+    let place = with_dead("one\ntwo\nthree\n");
+    for (args, moved, left) in [
+        (&["--dry-run"][..], 3, 0),
+        (&["--dry-run", "--limit", "1"], 1, 2),
+        (&["--until", "1h"], 0, 3),
+        (&["--match", "none of them"], 0, 3),
+        (&["--limit", "1"], 1, 2),
+        (&["--dry-run", "--match", "two"], 1, 1),
+        (&[], 2, 0),
+    ] {
+        let report = place.json(["managequeue", "redrive"].iter().chain(args).chain(&["demo"]));
+        assert_eq!(
+            (&report["moved"], &report["left"]),
+            (&moved.into(), &left.into()),
+            "{args:?}"
+        );
+    }
 }
 
 /// Without a configuration the custom of the names and what the store knows tell the same.

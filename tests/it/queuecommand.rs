@@ -292,6 +292,32 @@ fn an_unknown_producer_names_those_there_are() {
     assert_eq!(error.lines().count(), 1);
 }
 
+/// That a consumer has the name is half of it: the sentence says what to write for the other half, and it works as written.
+#[test]
+fn a_consumer_without_a_producer_is_told_what_is_missing() {
+    let config = "connections: { here: 'sqlite://./queue.db', there: 'sqlite://./other.db' }\ndefault: here\n\
+                  consumers: { jobs: { handler: command, queue: 'work: a' }, far: { connection: there, handler: command } }\n";
+    let place = Place::with_config(config);
+    for (name, missing) in [
+        ("jobs", "producers: { jobs: { queue: \"work: a\" } }"),
+        ("far", "producers: { far: { connection: there, queue: far } }"),
+    ] {
+        place.write("qctl.yml", config);
+        let error = place
+            .run(["queuecommand", name, "echoback", "x"])
+            .code(66)
+            .stderr_contains(&format!(
+                "no producer is called `{name}`, only a consumer; to send to its queue add `{missing}` to "
+            ))
+            .check()
+            .stderr;
+        assert_eq!(error.lines().count(), 1, "{error}");
+        place.write("qctl.yml", format!("{config}{missing}\n"));
+        place.run(["queuecommand", name, "echoback", "x"]).any_stdout().check();
+        assert_eq!(place.json(["managequeue", "info", name])["ready"], 1);
+    }
+}
+
 #[test]
 fn a_command_that_is_not_allowed_is_refused_before_sending() {
     let place = Place::with_config(CONFIG);

@@ -42,7 +42,8 @@ fn a_damaged_store_is_told_and_left_alone() {
     place
         .run(["store", "check"])
         .code(76)
-        .stderr_contains("queue.db")
+        .stdout_contains("queue.db is damaged")
+        .stdout_contains("problem: file is not a database; if it never was a store, correct `url`")
         .check();
     place
         .run(["queuemessage", "demo", "x"])
@@ -50,6 +51,82 @@ fn a_damaged_store_is_told_and_left_alone() {
         .stderr_contains("queue.db")
         .check();
     assert_eq!(std::fs::read(place.path("queue.db")).unwrap(), rubbish);
+}
+
+/// The command that others send to on damage says what to do next, and a copy of damage is not left lying about.
+#[test]
+fn damage_is_a_finding_of_check_and_nothing_for_backup() {
+    let place =
+        Place::with_config("connections: { here: 'sqlite://./queue.db' }\nproducers: { demo: { queue: demo } }\n");
+    place
+        .run(["queuemessage", "-m", "500", "--batch", "demo"])
+        .stdin(vec![b'x'; 300])
+        .any_stdout()
+        .check();
+    place.run(["store", "compact"]).any_stdout().check();
+    let sound = std::fs::read(place.path("queue.db")).unwrap();
+    let mut garbled = sound.clone();
+    let middle = sound.len() / 4..sound.len() / 2;
+    garbled[middle].fill(0xaa);
+    let cut = &sound[..sound.len() / 2];
+    let mut headless = sound.clone();
+    headless[..100].fill(0xaa);
+    for (how, content) in [("garbled", &garbled[..]), ("cut", cut), ("headless", &headless)] {
+        place.write("queue.db", content);
+        let told = place
+            .run(["store", "check"])
+            .code(76)
+            .stdout_contains("queue.db is damaged; stop its users, then put a backup in its place (`qctl store backup`")
+            .stdout_contains("problem: ")
+            .check()
+            .stdout;
+        assert!(!told.contains("store check"), "{how}: {told}");
+        let document = place
+            .run(["--output", "json", "store", "check"])
+            .code(76)
+            .any_stdout()
+            .check()
+            .stdout;
+        let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+        assert!(
+            !document["problems"].as_array().unwrap().is_empty(),
+            "{how}: {document}"
+        );
+        place
+            .run(["store", "backup", "copy.db"])
+            .code(76)
+            .stderr_contains("queue.db is damaged")
+            .stderr_contains("`qctl store check`")
+            .check();
+        let left: Vec<_> = std::fs::read_dir(place.path("."))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with("copy.db"))
+            .collect();
+        assert!(left.is_empty(), "{how}: {left:?}");
+    }
+}
+
+#[test]
+fn a_backup_needs_a_file_s_name() {
+    let place =
+        Place::with_config("connections: { here: 'sqlite://./queue.db' }\nproducers: { demo: { queue: demo } }\n");
+    place.run(["queuemessage", "demo", "x"]).any_stdout().check();
+    place
+        .run(["store", "backup", "-"])
+        .code(2)
+        .stderr_contains("name a file")
+        .check();
+    assert!(!place.path("-").exists());
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named_with_what_to_do() {
+    Place::with_config("connections: { here: 'sqlite://./none/deeper/queue.db' }\nproducers: { demo: {} }\n")
+        .run(["queuemessage", "demo", "x"])
+        .code(69)
+        .stderr_contains("none/deeper cannot be made; create it, or correct `url`")
+        .check();
 }
 
 /// A consumer whose store is taken away and replaced must not go on waiting on the old file in silence.

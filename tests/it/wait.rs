@@ -100,6 +100,20 @@ fn a_time_out_withdraws_what_was_not_started() {
 }
 
 #[test]
+fn one_interrupt_withdraws_what_was_not_started() {
+    let place = place("exit 0");
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut waiting = place.start(["queuecommand", "--wait", "demo", "app:x"]);
+        let ready = || place.json(["managequeue", "info", "demo"])["ready"].clone();
+        wait_for("the message", || ready() == 1);
+        waiting.signal(signal);
+        assert_eq!(waiting.wait(), Some(130), "{}", waiting.stderr());
+        waiting.wait_stderr("withdrawn");
+        assert_eq!(ready(), 0);
+    }
+}
+
+#[test]
 fn a_time_out_names_what_has_started() {
     let place = place("echo begun > begun; exec sleep 60");
     let _consumer = place.start(["consumer", "demo"]);

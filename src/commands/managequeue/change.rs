@@ -206,11 +206,14 @@ pub(super) async fn redrive(place: &Workplace<'_>, given: Option<&str>, args: &R
             "; `qctl managequeue peek --state dead` shows what there is",
         ));
     }
+    let left = left_in(&target, &dead, if args.dry_run { report.moved } else { 0 })
+        .await?
+        .unwrap_or(report.left);
     let document = json!({
         "queue": back_to,
         "from": dead,
         "moved": report.moved,
-        "left": report.left,
+        "left": left,
         "dry_run": args.dry_run,
     });
     place.context.output.report(&document, |_| {
@@ -220,11 +223,24 @@ pub(super) async fn redrive(place: &Workplace<'_>, given: Option<&str>, args: &R
             None => "to the queues they came from".to_owned(),
         };
         format!(
-            "{verb} {} dead letter(s) of {dead} back {place}, {} left",
-            report.moved, report.left
+            "{verb} {} dead letter(s) of {dead} back {place}, {left} left",
+            report.moved
         )
     })?;
     Ok(Outcome::DONE)
+}
+
+/// What remains in the dead-letter queue once `leaving` have left it; `None` where the broker does not count.
+async fn left_in(target: &Target, dead: &str, leaving: u64) -> Result<Option<u64>> {
+    match target.connection.info(dead).await {
+        Ok(info) => {
+            let all = info.ready + info.delayed.unwrap_or(0) + info.held.unwrap_or(0);
+            Ok(Some(all.saturating_sub(leaving)))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Some(0)),
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn say_one(place: &Workplace<'_>, args: &MessageArgs, target: &Target, done: &str, verb: &str) -> Result<Outcome> {
