@@ -202,7 +202,9 @@ fn check_built_in(command: &ConsoleCommand) -> Result<(), String> {
         let values = match value {
             OptionValue::Text(path) => std::slice::from_ref(path),
             OptionValue::List(paths) => paths.as_slice(),
-            OptionValue::Flag => return Err("the option `file` of a queued echoback needs a value".to_owned()),
+            OptionValue::Flag => {
+                return Err("the option `file` of a queued echoback needs a value, as in --file=NAME".to_owned());
+            }
         };
         let below = |path: &String| {
             Path::new(path)
