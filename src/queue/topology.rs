@@ -206,6 +206,9 @@ impl Topology {
         }
         for queue in &self.queues {
             check_name("queue", &queue.name)?;
+            if let Some(name) = &queue.dead_letter {
+                check_name("dead-letter queue", name)?;
+            }
         }
         Ok(())
     }

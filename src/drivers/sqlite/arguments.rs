@@ -62,20 +62,15 @@ const DEAD_LETTER_KEY: &str = "x-dead-letter-routing-key";
 
 /// The same topology without native arguments, or why this driver cannot have it.
 pub(super) fn portable(topology: &Topology) -> Result<Cow<'_, Topology>> {
+    topology.check_names()?;
     for exchange in &topology.exchanges {
         check_exchange(exchange)?;
     }
-    for queue in &topology.queues {
-        check_name("queue", &queue.name)?;
-        if queue.exclusive {
-            return Err(Error::unsupported(format!(
-                "queue `{}`: {} has no exclusive queues; leave `exclusive` out, or see `auto_delete`",
-                queue.name, SQLITE.name
-            )));
-        }
-        if let Some(name) = &queue.dead_letter {
-            check_name("dead-letter queue", name)?;
-        }
+    if let Some(queue) = topology.queues.iter().find(|queue| queue.exclusive) {
+        return Err(Error::unsupported(format!(
+            "queue `{}`: {} has no exclusive queues; leave `exclusive` out, or see `auto_delete`",
+            queue.name, SQLITE.name
+        )));
     }
     if topology.queues.iter().all(|queue| queue.arguments.is_empty()) {
         return Ok(Cow::Borrowed(topology));
@@ -110,7 +105,6 @@ fn portable_queue(queue: &Queue) -> Result<Queue> {
 }
 
 fn check_exchange(exchange: &Exchange) -> Result<()> {
-    check_name("exchange", &exchange.name)?;
     match exchange.arguments.keys().next() {
         None => Ok(()),
         Some(name) => Err(unknown("exchange", &exchange.name, name, "knows none for an exchange")),
@@ -126,16 +120,6 @@ fn unknown(what: &str, of: &str, name: &str, knows: &str) -> Error {
 }
 
 /// Whatever holds such a character is a slip, and would garble every list that shows it.
-fn check_name(what: &str, name: &str) -> Result<()> {
-    match name.chars().find(|c| c.is_control()) {
-        None => Ok(()),
-        Some(control) => Err(Error::bad_input(format!(
-            "the name of the {what} `{}` holds the control character {control:?}; choose one without",
-            name.escape_debug()
-        ))),
-    }
-}
-
 /// The key and the argument may both be given, if they agree.
 fn once<T: PartialEq>(place: &mut Option<T>, value: T, key: &str) -> Result<(), String> {
     match place {
