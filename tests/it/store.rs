@@ -153,3 +153,28 @@ fn a_consumer_notices_that_its_store_was_replaced() {
     place.run(["queuemessage", "demo", "new"]).any_stdout().check();
     wait_for("the message in the new store", || place.read("out") == "oldnew");
 }
+
+/// A store that others may write has side files that they may write, but for the owners': what stands there decides which
+/// processes are ended.
+#[test]
+fn side_files_have_the_stores_mode_and_owners_keep_theirs_to_themselves() {
+    let place = Place::with_config(
+        "connections: { here: { url: 'sqlite://./queue.db', mode: '0660' } }\nproducers: { demo: { queue: demo } }\n\
+         consumers: { demo: { queue: demo, handler: { exec: { run: [cat] } } } }\n",
+    );
+    let consumer = place.start(["consumer", "demo"]);
+    consumer.wait_stderr("consuming");
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for (name, expected) in [
+        ("queue.db", 0o660),
+        ("queue.db.owners", 0o770),
+        ("queue.db.locks/work", 0o660),
+    ] {
+        assert_eq!(mode(&place.path(name)), expected, "{name}");
+    }
+    let owners: Vec<_> = std::fs::read_dir(place.path("queue.db.owners"))
+        .unwrap()
+        .map(|entry| mode(&entry.unwrap().path()))
+        .collect();
+    assert_eq!(owners, [0o640]);
+}
