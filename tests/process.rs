@@ -625,6 +625,17 @@ fn a_dead_guardian_is_replaced_and_the_new_one_knows_what_runs() {
     assert!(!runs(pid));
 }
 
+/// Kills a consumer together with its guardian, and waits until nobody holds its lock.
+fn kill_with_guardian(consumer: &mut Child, folder: &Path, token: &str) {
+    let guardian = guardian_of(token);
+    // Stopped first, so that it cannot put another guardian in the dead one's place.
+    kill("-STOP", consumer.id());
+    kill("-KILL", guardian);
+    consumer.kill().unwrap();
+    consumer.wait().unwrap();
+    until("the lock is free", || !is_locked(folder));
+}
+
 #[test]
 fn a_consumer_and_its_guardian_killed_together_leave_marked_children_to_find() {
     let folder = tempfile::tempdir().unwrap();
@@ -633,13 +644,7 @@ fn a_consumer_and_its_guardian_killed_together_leave_marked_children_to_find() {
     let script = format!("sleep 600 & echo $$ > {}; exec sleep 600", file.display());
     let mut consumer = consumer(folder.path(), &token, &script, &[]);
     let pid = pid_in(&file);
-    let guardian = guardian_of(&token);
-    // Stopped first, so that it cannot put another guardian in the dead one's place.
-    kill("-STOP", consumer.id());
-    kill("-KILL", guardian);
-    consumer.kill().unwrap();
-    consumer.wait().unwrap();
-    until("the lock is free", || !is_locked(folder.path()));
+    kill_with_guardian(&mut consumer, folder.path(), &token);
     assert!(runs(pid));
     let sweep = end_marked(&token, None);
     assert_eq!((sweep.ended, sweep.left), (2, 0));
@@ -655,12 +660,7 @@ fn a_consumer_and_its_guardian_killed_together_leave_a_record_of_children_withou
     let script = format!("sleep 600 & echo $$ > {}; exec sleep 600", file.display());
     let mut consumer = consumer(folder.path(), &token, &script, &["TEST_UNMARKED"]);
     let pid = pid_in(&file);
-    let guardian = guardian_of(&token);
-    kill("-STOP", consumer.id());
-    kill("-KILL", guardian);
-    consumer.kill().unwrap();
-    consumer.wait().unwrap();
-    until("the lock is free", || !is_locked(folder.path()));
+    kill_with_guardian(&mut consumer, folder.path(), &token);
     assert_eq!(end_marked(&token, None).ended, 0);
     assert!(runs(pid));
     let lifeline = File::open(folder.path().join("owner")).unwrap();

@@ -6,11 +6,11 @@ use std::time::Duration;
 /// A handler that takes less than this on average is quick.
 const QUICK: Duration = Duration::from_millis(20);
 /// So much work is taken ahead for each slot of a quick handler: enough that none waits for the store, and no more, for it
-/// counts as begun and is done again after a crash;
+/// counts as begun.
 const WORK_AHEAD: Duration = Duration::from_millis(12);
-/// it is no more messages than this,
+/// The most messages taken ahead for each slot, however quick the handler.
 const AHEAD_A_SLOT: usize = 16;
-/// and none of them waits longer than this to be begun.
+/// None that was taken ahead waits longer than this to be begun.
 pub(super) const AHEAD_AT_MOST: Duration = Duration::from_millis(50);
 /// The settlements of a quick handler are sent together, but none waits longer than this.
 pub(super) const SETTLE_WITHIN: Duration = Duration::from_millis(5);

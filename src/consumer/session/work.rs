@@ -21,6 +21,7 @@ use crate::queue::{Delivery, HeaderValue, Settlement};
 
 /// How long nothing is taken after the machine was found short of something.
 const PAUSE: Duration = Duration::from_secs(1);
+
 impl Session<'_> {
     /// Begins what fits.
     pub(super) fn begin(&mut self, this: &mut Hand) {
