@@ -77,6 +77,7 @@ const KEPT_TO: &[(&str, &[&str])] = &[
     ("clap_complete", &["cli", "commands"]),
     ("clap_mangen", &["commands"]),
     ("rusqlite", &["store"]),
+    ("lapin", &["drivers"]),
     ("comfy_table", &["output"]),
     ("indicatif", &["output", "commands"]),
     ("dialoguer", &["output", "commands", "context"]),

@@ -174,6 +174,9 @@ pub struct Queue {
     pub dead_letter: Option<String>,
     /// The broker's own arguments.
     pub arguments: BTreeMap<String, HeaderValue>,
+    /// Declared with exactly the written arguments, because programs that know nothing of qctl declare it too: its dead-letter
+    /// queue is declared beside it and filled by qctl's consumers only.
+    pub as_written: bool,
 }
 
 /// The dead-letter queue that a queue of this name has unless it is said otherwise. One that holds dead letters itself has

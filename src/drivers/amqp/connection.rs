@@ -1,0 +1,308 @@
+//! An open connection: what the contract asks of it, handed to those who do it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lapin::Consumer;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+
+use super::address::Address;
+use super::arguments;
+use super::copies::Copies;
+use super::declare;
+use super::fault;
+use super::ladder;
+use super::link::Link;
+use super::properties::{of_message, short};
+use super::publisher::{Outgoing, Publisher};
+use super::reply::{self, Replies};
+use super::subscription::{AmqpSubscription, Shared, Source};
+use super::{SPEC_NAME, admin};
+use crate::error::{Error, Result};
+use crate::queue::topology::usual_dead_letter;
+use crate::queue::{
+    Capabilities, ConnectOptions, Connection, ConsumeOptions, Lifeline, Publication, PublishFailure, Purge, Queue,
+    QueueInfo, Subscription, Topology,
+};
+
+/// How long a good-bye may take.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// A short command waits at least this long for a confirm: brokers write to disk before they give it.
+const CONFIRM_AT_LEAST: Duration = Duration::from_secs(10);
+
+/// A connection to RabbitMQ.
+pub(super) struct AmqpConnection {
+    #[expect(dead_code, reason = "the management client comes next")]
+    pub(super) address: Arc<Address>,
+    pub(super) link: Arc<Link>,
+    pub(super) publisher: Arc<Publisher>,
+    pub(super) copies: Arc<Copies>,
+    capabilities: Capabilities,
+    /// The queues that were declared over this connection, by name.
+    known: Mutex<BTreeMap<String, Queue>>,
+    subscriptions: Mutex<Vec<(String, Weak<Shared>)>>,
+    /// Listens for replies since a reply queue was asked for.
+    replies: Mutex<Option<Consumer>>,
+}
+
+impl AmqpConnection {
+    pub(super) async fn open(
+        address: &Arc<Address>,
+        options: &ConnectOptions,
+        capabilities: Capabilities,
+    ) -> Result<Self> {
+        let link = Arc::new(Link::connect(address, options).await?);
+        let patience = options.one_shot.then(|| options.timeout.max(CONFIRM_AT_LEAST));
+        Ok(Self {
+            address: Arc::clone(address),
+            publisher: Arc::new(Publisher::new(Arc::clone(&link), patience)),
+            copies: Arc::new(Copies::new(Arc::clone(address), options)),
+            link,
+            capabilities,
+            known: Mutex::default(),
+            subscriptions: Mutex::default(),
+            replies: Mutex::default(),
+        })
+    }
+
+    /// What is known of a queue from what was declared over this connection.
+    pub(super) fn known(&self, queue: &str) -> Option<Queue> {
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(queue)
+            .cloned()
+    }
+
+    /// Where the dead letters of a queue are.
+    pub(super) fn dead_letter(&self, queue: &str) -> Option<String> {
+        match self.known(queue) {
+            Some(known) => known.dead_letter,
+            None => usual_dead_letter(queue),
+        }
+    }
+
+    /// The inside of a subscription of this connection to this queue, if there is one.
+    pub(super) fn subscription(&self, queue: &str) -> Option<Arc<Shared>> {
+        let mut subscriptions = self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
+        subscriptions.retain(|(_, shared)| shared.strong_count() > 0);
+        let found = subscriptions.iter().find(|(name, _)| name == queue);
+        found.and_then(|(_, shared)| shared.upgrade())
+    }
+
+    fn consumes(&self) -> bool {
+        let subscriptions = self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
+        subscriptions.iter().any(|(_, shared)| shared.strong_count() > 0)
+    }
+
+    /// How many messages are ready in a queue, and how many consumers it has.
+    pub(super) async fn depth(&self, queue: &str) -> Result<(u32, u32)> {
+        if let Some(shared) = self.subscription(queue) {
+            return shared.depth().await;
+        }
+        let channel = self.link.channel().await?;
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let found = channel
+            .queue_declare(short("the queue's name", queue)?, passive, FieldTable::default())
+            .await
+            .map_err(|error| fault::refused(&error, self.link.endpoint(), &format!("queue `{queue}`")))?;
+        let _ = channel.close(200, "done".into()).await;
+        Ok((found.message_count(), found.consumer_count()))
+    }
+
+    /// The message as it goes out, after everything that this driver cannot carry is refused.
+    async fn outgoing(&self, publisher: &Publisher, publication: &Publication) -> Result<Outgoing> {
+        let message = &publication.message;
+        if message.body.len() as u64 > self.capabilities.max_body {
+            return Err(Error::bad_input(format!(
+                "the body has {} bytes, more than `max_body` of {}; send a reference to the data, or raise `max_body` of the \
+                 connection",
+                message.body.len(),
+                self.capabilities.max_body
+            )));
+        }
+        let exchange = match message.delay {
+            None => short("the exchange's name", &publication.exchange)?,
+            Some(delay) => {
+                let (rung, again) = ladder::rung(delay);
+                if again {
+                    return Err(Error::unsupported(format!(
+                        "the driver {SPEC_NAME} holds a message back for a day at most; schedule it from outside"
+                    )));
+                }
+                if publication.exchange.is_empty() {
+                    // When the ladder lets go of it nobody hears of a queue that is not there.
+                    self.depth(&message.routing_key).await?;
+                }
+                short(
+                    "the exchange's name",
+                    &publisher.ensure_rung(rung, &publication.exchange).await?,
+                )?
+            }
+        };
+        Ok(Outgoing {
+            exchange,
+            routing_key: short("the routing key", &message.routing_key)?,
+            // The broker says of a direct reply that it could not be routed although it was delivered.
+            mandatory: !(publication.exchange.is_empty() && reply::is_private(&message.routing_key)),
+            properties: of_message(message)?,
+            body: message.body.clone(),
+        })
+    }
+
+    fn refusal(&self, publication: &Publication) -> Error {
+        let name = publication.message.routing_key.as_str();
+        let limits = |queue: &Queue| {
+            let length = queue.max_length.map(|most| format!("max_length {most}"));
+            let bytes = queue.max_bytes.map(|most| format!("max_bytes {most}"));
+            length.into_iter().chain(bytes).collect::<Vec<_>>().join(", ")
+        };
+        let known = self.known(name).filter(|_| publication.exchange.is_empty());
+        Error::temporary(
+            match known.map(|queue| limits(&queue)).filter(|limits| !limits.is_empty()) {
+                Some(limits) => format!("full: queue `{name}` takes no more ({limits}); try again when there is room"),
+                None => format!(
+                    "the broker refuses the message to exchange `{}` with the routing key `{name}`: a queue behind it is full, or \
+                 cannot store it now; try again later",
+                    publication.exchange
+                ),
+            },
+        )
+    }
+}
+
+#[async_trait]
+impl Connection for AmqpConnection {
+    fn driver(&self) -> &'static str {
+        SPEC_NAME
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities.clone()
+    }
+
+    async fn declare(&self, topology: &Topology) -> Result<()> {
+        if topology.exchanges.is_empty() && topology.queues.is_empty() {
+            return Ok(());
+        }
+        arguments::check(topology)?;
+        let channel = self.publisher.channel().await?;
+        declare::declare(&self.link, &channel, topology).await?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for queue in &topology.queues {
+            known.insert(queue.name.clone(), queue.clone());
+        }
+        Ok(())
+    }
+
+    async fn publish(&self, batch: Vec<Publication>) -> Result<(), PublishFailure> {
+        let count = batch.len();
+        // A consumer's own messages, its replies, go where its copies go: see there.
+        let publisher = if self.consumes() {
+            self.copies
+                .publisher()
+                .await
+                .map_err(|error| PublishFailure::all(count, &error))?
+        } else {
+            Arc::clone(&self.publisher)
+        };
+        let mut failed = Vec::new();
+        let mut outgoing = Vec::with_capacity(count);
+        for (index, publication) in batch.iter().enumerate() {
+            match self.outgoing(&publisher, publication).await {
+                Ok(ready) => outgoing.push((index, ready)),
+                Err(error) => failed.push((index, error)),
+            }
+        }
+        failed.extend(publisher.publish(outgoing, |index| self.refusal(&batch[index])).await);
+        failed.sort_by_key(|(index, _)| *index);
+        if failed.is_empty() {
+            Ok(())
+        } else {
+            Err(PublishFailure { failed })
+        }
+    }
+
+    async fn consume(&self, options: ConsumeOptions) -> Result<Box<dyn Subscription>> {
+        if options.queue == reply::DIRECT {
+            let consumer = self.replies.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let Some(consumer) = consumer else {
+                return Err(Error::bug("a reply queue is consumed before it was asked for"));
+            };
+            return Ok(Box::new(Replies {
+                consumer,
+                endpoint: self.link.endpoint().to_owned(),
+                arrived: Vec::new(),
+            }));
+        }
+        let source = Source {
+            counted: self
+                .known(&options.queue)
+                .is_some_and(|queue| arguments::is_quorum(&queue)),
+            dead_letter: self.dead_letter(&options.queue),
+            queue: options.queue.clone(),
+        };
+        let lifeline = Lifeline {
+            token: super::link::token()?,
+            file: None,
+        };
+        let subscription = AmqpSubscription::start(
+            Arc::clone(&self.link),
+            Arc::clone(&self.copies),
+            source,
+            &options,
+            lifeline,
+        )
+        .await?;
+        self.subscriptions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((options.queue, Arc::downgrade(subscription.shared())));
+        Ok(Box::new(subscription))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let channel = self.link.channel().await?;
+        let _ = channel.close(200, "done".into()).await;
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.copies.close(CLOSE_WITHIN).await;
+        self.link.close(CLOSE_WITHIN).await;
+        Ok(())
+    }
+
+    async fn info(&self, queue: &str) -> Result<QueueInfo> {
+        admin::info(self, queue).await
+    }
+
+    async fn purge(&self, queue: &str, purge: Purge) -> Result<u64> {
+        admin::purge(self, queue, purge).await
+    }
+
+    async fn delete(&self, queue: &str, force: bool) -> Result<u64> {
+        admin::delete(self, queue, force).await
+    }
+
+    async fn temporary_queue(&self) -> Result<String> {
+        // Replies come to the channel that the request went out on.
+        let channel = self.publisher.channel().await?;
+        let there = self.replies.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        if !there {
+            let consumer = reply::listen(&channel, self.link.endpoint()).await?;
+            *self.replies.lock().unwrap_or_else(PoisonError::into_inner) = Some(consumer);
+        }
+        Ok(reply::DIRECT.to_owned())
+    }
+
+    fn is_reply_queue(&self, reply_to: &str) -> bool {
+        reply::is_private(reply_to)
+    }
+}

@@ -1,0 +1,232 @@
+//! Declaring exchanges, queues and bindings: all at once where all is well, and one by one where it is not, to say what
+//! differs. Nothing is ever deleted or changed.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::protocol::AMQPSoftError;
+use lapin::types::FieldTable;
+use lapin::{Channel, ExchangeKind as Kind};
+
+use super::arguments;
+use super::fault;
+use super::link::Link;
+use super::properties::{short, table};
+use crate::error::{Error, ErrorKind, Result};
+use crate::queue::{Binding, Exchange, ExchangeKind, Queue, Topology};
+
+/// One thing to make sure of.
+enum Step<'a> {
+    Exchange(&'a Exchange),
+    Queue(&'a Queue),
+    /// A dead-letter queue that is not described itself.
+    DeadLetterQueue(&'a str),
+    Binding(&'a Queue, &'a Binding),
+}
+
+type Declaring<'a> = Pin<Box<dyn Future<Output = lapin::Result<()>> + Send + 'a>>;
+
+/// Makes sure of all of it, over `channel`, which is closed by the broker if something is refused.
+pub(super) async fn declare(link: &Link, channel: &Channel, topology: &Topology) -> Result<()> {
+    arguments::check(topology)?;
+    let steps = steps(topology);
+    let declaring: Vec<Declaring<'_>> = steps
+        .iter()
+        .map(|step| step.run(channel, true))
+        .collect::<Result<_>>()?;
+    if all_in_order(declaring).await.is_ok() {
+        return Ok(());
+    }
+    // Something is refused, and with it everything after it on that channel.
+    for step in &steps {
+        let channel = link.channel().await?;
+        if let Err(error) = step.run(&channel, true)?.await {
+            step.explain(link, &error).await?;
+        }
+        let _ = channel.close(200, "done".into()).await;
+    }
+    Ok(())
+}
+
+fn steps(topology: &Topology) -> Vec<Step<'_>> {
+    let mut steps: Vec<Step<'_>> = topology
+        .exchanges
+        .iter()
+        .filter(|exchange| !exchange.name.is_empty())
+        .map(Step::Exchange)
+        .collect();
+    for queue in &topology.queues {
+        if let Some(dead) = &queue.dead_letter
+            && !topology.queues.iter().any(|known| known.name == *dead)
+            && !queue.passive
+        {
+            steps.push(Step::DeadLetterQueue(dead));
+        }
+        steps.push(Step::Queue(queue));
+    }
+    for queue in &topology.queues {
+        steps.extend(queue.bindings.iter().map(|binding| Step::Binding(queue, binding)));
+    }
+    steps
+}
+
+impl Step<'_> {
+    fn run<'a>(&'a self, channel: &'a Channel, dead_letter: bool) -> Result<Declaring<'a>> {
+        Ok(match self {
+            Self::Exchange(exchange) => {
+                let kind = match exchange.kind {
+                    ExchangeKind::Direct => Kind::Direct,
+                    ExchangeKind::Fanout => Kind::Fanout,
+                    ExchangeKind::Topic => Kind::Topic,
+                };
+                let options = ExchangeDeclareOptions {
+                    passive: exchange.passive,
+                    durable: exchange.durable,
+                    auto_delete: exchange.auto_delete,
+                    internal: exchange.internal,
+                    nowait: false,
+                };
+                let name = short("the exchange's name", &exchange.name)?;
+                Box::pin(channel.exchange_declare(name, kind, options, table(&exchange.arguments)?))
+            }
+            Self::Queue(queue) => {
+                let options = QueueDeclareOptions {
+                    passive: queue.passive,
+                    durable: queue.durable,
+                    exclusive: queue.exclusive,
+                    auto_delete: queue.auto_delete,
+                    nowait: false,
+                };
+                queue_declare(channel, &queue.name, options, arguments::of_queue(queue, dead_letter)?)?
+            }
+            Self::DeadLetterQueue(name) => {
+                let options = QueueDeclareOptions {
+                    durable: true,
+                    ..QueueDeclareOptions::default()
+                };
+                queue_declare(channel, name, options, FieldTable::default())?
+            }
+            Self::Binding(queue, binding) => Box::pin(channel.queue_bind(
+                short("the queue's name", &queue.name)?,
+                short("the exchange's name", &binding.exchange)?,
+                short("the routing key", &binding.routing_key)?,
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            )),
+        })
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Self::Exchange(exchange) => format!("exchange `{}`", exchange.name),
+            Self::Queue(queue) => format!("queue `{}`", queue.name),
+            Self::DeadLetterQueue(name) => format!("dead-letter queue `{name}`"),
+            Self::Binding(queue, binding) => format!(
+                "the binding of queue `{}` to exchange `{}` with `{}`",
+                queue.name, binding.exchange, binding.routing_key
+            ),
+        }
+    }
+
+    /// Says why the broker refused; some refusals leave us with what is there, which then does.
+    async fn explain(&self, link: &Link, error: &lapin::Error) -> Result<()> {
+        let differs = fault::is_soft(error, &AMQPSoftError::PRECONDITIONFAILED);
+        match self {
+            // Some program made it before with arguments of its own. It holds messages, and that is all it must do.
+            Self::DeadLetterQueue(_) if differs => return Ok(()),
+            Self::Queue(queue) if differs && arguments::adds_dead_letter(queue) => {
+                let channel = link.channel().await?;
+                if self.run(&channel, false)?.await.is_ok() {
+                    tracing::warn!(queue = %queue.name, dead_letter = queue.dead_letter.as_deref().unwrap_or(""),
+                        "the queue was made without a dead-letter target: what qctl gives up goes there all the same, but what \
+                         the broker drops itself (expired messages) is gone; set a policy, or delete and declare the queue anew");
+                    return Ok(());
+                }
+            }
+            _ => {}
+        }
+        let refused = fault::refused(error, link.endpoint(), &self.shown());
+        if !differs {
+            return Err(refused);
+        }
+        let said = fault::answer(error).map(fault::told).unwrap_or_default();
+        Err(Error::new(
+            ErrorKind::Config,
+            format!(
+                "{} is there already and is another one: {}; say in the configuration what is there, or use another name \
+                 (nothing was changed)",
+                self.shown(),
+                difference(&said)
+            ),
+        ))
+    }
+}
+
+fn queue_declare<'a>(
+    channel: &'a Channel,
+    name: &str,
+    options: QueueDeclareOptions,
+    arguments: FieldTable,
+) -> Result<Declaring<'a>> {
+    let declaring = channel.queue_declare(short("the queue's name", name)?, options, arguments);
+    Ok(Box::pin(async move { declaring.await.map(drop) }))
+}
+
+/// The broker's `inequivalent arg 'durable' for queue 'q' in vhost '/': received 'false' but current is 'true'`, said the
+/// other way round.
+fn difference(said: &str) -> String {
+    let parsed = said.split_once('\'').and_then(|(before, rest)| {
+        let (field, rest) = rest.split_once('\'')?;
+        let (_, values) = rest.split_once(": received ")?;
+        let (wanted, current) = values.split_once(" but current is ")?;
+        before
+            .ends_with("inequivalent arg ")
+            .then(|| format!("`{field}` is {current} there and {wanted} here"))
+    });
+    parsed.unwrap_or_else(|| said.to_owned())
+}
+
+/// Starts each in turn and waits for all of them; the first error of them.
+async fn all_in_order(mut declaring: Vec<Declaring<'_>>) -> lapin::Result<()> {
+    let mut result = Ok(());
+    poll_fn(|context| {
+        // A request goes out when it is first polled, so the order of the list is that of the wire.
+        declaring.retain_mut(|step| match step.as_mut().poll(context) {
+            Poll::Pending => true,
+            Poll::Ready(Ok(())) => false,
+            Poll::Ready(Err(error)) => {
+                if result.is_ok() {
+                    result = Err(error);
+                }
+                false
+            }
+        });
+        if declaring.is_empty() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::difference;
+
+    #[test]
+    fn a_difference_is_said_by_field() {
+        let said = "inequivalent arg 'durable' for queue 'q' in vhost '/': received 'false' but current is 'true'";
+        assert_eq!(difference(said), "`durable` is 'true' there and 'false' here");
+        let said = "inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received the value '5' of type 'long' but \
+                    current is none";
+        assert_eq!(
+            difference(said),
+            "`x-max-length` is none there and the value '5' of type 'long' here"
+        );
+        assert_eq!(difference("something else"), "something else");
+    }
+}

@@ -1,0 +1,134 @@
+//! What the client library reports, in qctl's words: which of the broker's answers is what kind of error, and what to do next.
+
+use std::io;
+
+use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPHardError, AMQPSoftError};
+
+use super::link::Stage;
+use crate::error::{Error, ErrorKind};
+
+/// The broker's own answer, if that is what the error holds.
+pub(super) fn answer(error: &lapin::Error) -> Option<&AMQPError> {
+    match error.kind() {
+        lapin::ErrorKind::ProtocolError(answer) => Some(answer),
+        _ => None,
+    }
+}
+
+/// Whether the broker answered with this soft error.
+pub(super) fn is_soft(error: &lapin::Error, soft: &AMQPSoftError) -> bool {
+    answer(error).is_some_and(|answer| matches!(answer.kind(), AMQPErrorKind::Soft(kind) if kind == soft))
+}
+
+/// A connection could not be made.
+pub(super) fn connecting(error: &lapin::Error, endpoint: &str, vhost: &str, stage: Stage) -> Error {
+    if let Some(answer) = answer(error) {
+        return match answer.kind() {
+            AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => Error::not_allowed(format!(
+                "{endpoint}: the broker refuses this login; check login and password"
+            )),
+            AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => {
+                let said = answer.get_message().to_string();
+                if said.contains("not found") {
+                    Error::not_found(format!(
+                        "{endpoint}: the broker has no vhost `{vhost}`; check vhost, or make it with `rabbitmqctl add_vhost`"
+                    ))
+                } else {
+                    Error::not_allowed(format!(
+                        "{endpoint}: the login may not use the vhost `{vhost}`; give it permissions with `rabbitmqctl \
+                         set_permissions`"
+                    ))
+                }
+            }
+            _ => Error::unavailable(format!(
+                "{endpoint}: the broker refuses the connection: {}",
+                told(answer)
+            )),
+        };
+    }
+    let (what, next) = match (error.kind(), stage) {
+        (lapin::ErrorKind::IOError(io), Stage::Reaching) => match io.kind() {
+            io::ErrorKind::ConnectionRefused => ("connection refused", "is the broker running, and is this its port?"),
+            io::ErrorKind::TimedOut => ("no answer in time", "is the host right, and is a firewall in between?"),
+            _ => ("cannot be reached", "check host and port"),
+        },
+        (lapin::ErrorKind::IOError(_), Stage::Encrypting) => (
+            "the TLS handshake failed",
+            "is this the broker's TLS port, and does `tls: ca_file` name who signed its certificate?",
+        ),
+        (lapin::ErrorKind::IOError(_), Stage::Greeting) => (
+            "the broker closed the connection before the login was done",
+            "is this an AMQP port, without TLS where the scheme is amqp?",
+        ),
+        _ => ("the connection could not be made", "is this an AMQP port?"),
+    };
+    Error::unavailable(format!("{endpoint}: {what}; {next}")).because(cause(error))
+}
+
+/// The connection or a channel is gone.
+pub(super) fn lost(error: &lapin::Error, endpoint: &str) -> Error {
+    let what = match (answer(error), error.kind()) {
+        (Some(answer), _) => told(answer),
+        (None, lapin::ErrorKind::MissingHeartbeatError) => {
+            "the broker has sent nothing for two heartbeats; it hangs, or the network does".to_owned()
+        }
+        (None, lapin::ErrorKind::IOError(io)) => match io.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
+                "the connection was cut".to_owned()
+            }
+            _ => format!("the connection broke: {io}"),
+        },
+        (None, lapin::ErrorKind::ParsingError(_)) => {
+            "what the broker sent cannot be read; a message with a property that is not UTF-8 may stand at the head of the \
+             queue"
+                .to_owned()
+        }
+        _ => "the connection is gone".to_owned(),
+    };
+    Error::unavailable(format!("{endpoint}: {what}"))
+}
+
+/// An operation was refused, or its connection was lost meanwhile; `what` says which one, such as `queue mail`.
+pub(super) fn refused(error: &lapin::Error, endpoint: &str, what: &str) -> Error {
+    let Some(answer) = answer(error) else {
+        return lost(error, endpoint);
+    };
+    let (kind, next) = match answer.kind() {
+        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => (
+            ErrorKind::NotFound,
+            "check the name, or declare it with `qctl managequeue declare`",
+        ),
+        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => (
+            ErrorKind::NotAllowed,
+            "give the login permissions with `rabbitmqctl set_permissions`",
+        ),
+        AMQPErrorKind::Soft(AMQPSoftError::RESOURCELOCKED) => (
+            ErrorKind::Temporary,
+            "it belongs to another connection alone; end that one first",
+        ),
+        AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => (
+            ErrorKind::Config,
+            "say in the configuration what is there, or use another name",
+        ),
+        AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED) => (ErrorKind::Unavailable, "try again"),
+        AMQPErrorKind::Hard(AMQPHardError::NOTIMPLEMENTED) => (ErrorKind::Unsupported, "this broker cannot do it"),
+        _ => (ErrorKind::Protocol, "see the broker's log"),
+    };
+    Error::new(kind, format!("{what}: {}; {next}", told(answer)))
+}
+
+/// The broker's sentence, without the name of its error before it.
+pub(super) fn told(answer: &AMQPError) -> String {
+    let text = answer.get_message().to_string();
+    match text.split_once(" - ") {
+        Some((name, said)) if name.chars().all(|c| c.is_ascii_uppercase() || c == '_') => said.to_owned(),
+        _ => text,
+    }
+}
+
+fn cause(error: &lapin::Error) -> io::Error {
+    match error.kind() {
+        lapin::ErrorKind::IOError(io) => io::Error::new(io.kind(), io.to_string()),
+        _ => io::Error::other(error.to_string()),
+    }
+}

@@ -1,0 +1,111 @@
+//! The AMQP 0-9-1 driver, for RabbitMQ. Stands on lapin, which keeps the connection; what is made of it is ours: connecting
+//! again, settling, retries, dead letters, counting.
+//!
+//! - A message is published with a confirm and `mandatory`: it is taken when the broker says so, and an error when no queue
+//!   wants it.
+//! - A retry is a confirmed copy to a queue that holds it back ([`ladder`]), then an ack. So is everything else that becomes
+//!   of a delivery but an ack: a requeue tells nobody why, and comes back at once.
+//! - A classic queue tells of an earlier delivery and does not count them. What comes back after its consumer's death goes
+//!   round once with its count, so that a message that kills its consumers is found out.
+//! - Exchanges and queues of the name `qctl.…` are qctl's own.
+
+mod address;
+mod admin;
+mod arguments;
+mod connection;
+mod copies;
+mod declare;
+mod fault;
+mod ladder;
+mod link;
+mod management;
+mod properties;
+mod publisher;
+mod reply;
+mod subscription;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use address::Address;
+use connection::AmqpConnection;
+
+use crate::error::Result;
+use crate::queue::{Capabilities, ConnectOptions, Connection, Connector, DriverSpec, Topology};
+use crate::settings::Settings;
+
+/// The driver's name.
+const SPEC_NAME: &str = "amqp";
+
+/// The driver's row.
+pub static AMQP: DriverSpec = DriverSpec {
+    name: SPEC_NAME,
+    schemes: &["amqp", "amqps"],
+    about: "RabbitMQ and other brokers that speak AMQP 0-9-1",
+    example: "{url: \"amqp://app@localhost:5672/%2f\", password_file: /run/secrets/rabbit}",
+    capabilities,
+    parse,
+};
+
+fn capabilities() -> Capabilities {
+    Capabilities {
+        declare: true,
+        delete: true,
+        purge: true,
+        list: false,
+        peek: false,
+        depth: true,
+        pause: false,
+        by_id: false,
+        redrive: false,
+        unroutable: true,
+        delay: true,
+        delayed_retry: true,
+        priority: true,
+        ttl: true,
+        max_length: true,
+        dead_letter: true,
+        delivery_count: true,
+        deduplication: false,
+        reply: true,
+        withdraw: false,
+        binary_headers: true,
+        max_body: 16 << 20,
+        crash_return: Duration::from_secs(1),
+        lease: None,
+    }
+}
+
+fn parse(settings: Settings) -> Result<Arc<dyn Connector>> {
+    let address = Arc::new(Address::read(settings)?);
+    Ok(Arc::new(AmqpConnector { address }))
+}
+
+struct AmqpConnector {
+    address: Arc<Address>,
+}
+
+#[async_trait]
+impl Connector for AmqpConnector {
+    fn endpoint(&self) -> String {
+        self.address.endpoint()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            max_body: self.address.max_body,
+            ..capabilities()
+        }
+    }
+
+    fn check(&self, topology: &Topology) -> Result<()> {
+        arguments::check(topology)
+    }
+
+    async fn connect(&self, options: &ConnectOptions) -> Result<Arc<dyn Connection>> {
+        let connection = AmqpConnection::open(&self.address, options, self.capabilities()).await?;
+        Ok(Arc::new(connection))
+    }
+}

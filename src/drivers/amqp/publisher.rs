@@ -1,0 +1,289 @@
+//! Publishing: confirmed, a window of them outstanding, and what could not be taken said for each message.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lapin::options::{
+    BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::protocol::AMQPSoftError;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, Confirmation, ExchangeKind, PublisherConfirm};
+
+use super::fault;
+use super::ladder;
+use super::link::Link;
+use super::properties::short;
+use crate::error::{Error, ErrorKind, Result};
+
+/// So many messages are on their way unconfirmed.
+const WINDOW: usize = 1000;
+
+/// A message on its way out.
+pub(super) struct Outgoing {
+    pub(super) exchange: ShortString,
+    pub(super) routing_key: ShortString,
+    /// It is an error when no queue takes it.
+    pub(super) mandatory: bool,
+    pub(super) properties: BasicProperties,
+    pub(super) body: Vec<u8>,
+}
+
+/// Publishes on one connection.
+pub(super) struct Publisher {
+    link: Arc<Link>,
+    channel: tokio::sync::Mutex<Option<Channel>>,
+    /// The rungs that this connection has made sure of.
+    rungs: Mutex<HashSet<String>>,
+    /// Nothing confirmed for this long is an error; `None`: as long as the connection stands.
+    patience: Option<Duration>,
+}
+
+impl Publisher {
+    pub(super) fn new(link: Arc<Link>, patience: Option<Duration>) -> Self {
+        Self {
+            link,
+            channel: tokio::sync::Mutex::new(None),
+            rungs: Mutex::default(),
+            patience,
+        }
+    }
+
+    pub(super) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// The channel, in confirm mode. The broker closes it after some mistakes; then there is a new one.
+    pub(super) async fn channel(&self) -> Result<Channel> {
+        let mut channel = self.channel.lock().await;
+        if let Some(open) = channel.as_ref().filter(|channel| channel.status().connected()) {
+            return Ok(open.clone());
+        }
+        let new = self.link.channel().await?;
+        new.confirm_select(ConfirmSelectOptions::default())
+            .await
+            .map_err(|error| fault::lost(&error, self.link.endpoint()))?;
+        *channel = Some(new.clone());
+        Ok(new)
+    }
+
+    /// Publishes in order and returns what was not taken, and why, by position. `refusal` words a refusal by the broker.
+    pub(super) async fn publish(
+        &self,
+        batch: impl IntoIterator<Item = (usize, Outgoing)>,
+        refusal: impl Fn(usize) -> Error,
+    ) -> Vec<(usize, Error)> {
+        let mut failed = Vec::new();
+        let mut waiting: VecDeque<(usize, Named, PublisherConfirm)> = VecDeque::new();
+        let mut batch = batch.into_iter();
+        let mut channel = None;
+        for (index, outgoing) in batch.by_ref() {
+            if waiting.len() >= WINDOW
+                && let Some(first) = waiting.pop_front()
+            {
+                self.confirmed(first, &refusal, &mut failed).await;
+            }
+            let named = Named::of(&outgoing);
+            let open = match &channel {
+                Some(open) => open,
+                None => match self.channel().await {
+                    Ok(open) => channel.insert(open),
+                    Err(error) => {
+                        failed.push((index, error));
+                        break;
+                    }
+                },
+            };
+            let options = BasicPublishOptions {
+                mandatory: outgoing.mandatory,
+                ..BasicPublishOptions::default()
+            };
+            let sent = open.basic_publish(
+                outgoing.exchange,
+                outgoing.routing_key,
+                options,
+                &outgoing.body,
+                outgoing.properties,
+            );
+            match self.patiently(sent).await {
+                Ok(confirm) => waiting.push_back((index, named, confirm)),
+                Err(error) => {
+                    failed.push((index, self.not_sent(error, &named)));
+                    break;
+                }
+            }
+        }
+        while let Some(first) = waiting.pop_front() {
+            self.confirmed(first, &refusal, &mut failed).await;
+        }
+        // What was behind the one that broke the channel was never sent.
+        if let Some((_, last)) = failed.last() {
+            let rest: Vec<(usize, Error)> = batch.map(|(index, _)| (index, last.duplicate())).collect();
+            failed.extend(rest);
+        }
+        failed.sort_by_key(|(index, _)| *index);
+        failed
+    }
+
+    async fn confirmed(
+        &self,
+        (index, named, confirm): (usize, Named, PublisherConfirm),
+        refusal: &impl Fn(usize) -> Error,
+        failed: &mut Vec<(usize, Error)>,
+    ) {
+        match self.patiently(confirm).await {
+            Ok(Confirmation::Ack(None)) => {}
+            Ok(Confirmation::Ack(Some(_))) => failed.push((index, named.unroutable())),
+            Ok(Confirmation::Nack(_) | Confirmation::NotRequested) => failed.push((index, refusal(index))),
+            Err(error) => failed.push((index, self.not_sent(error, &named))),
+        }
+    }
+
+    /// Waits for the broker, but not for ever where somebody waits for us.
+    async fn patiently<T>(&self, answer: impl Future<Output = lapin::Result<T>>) -> Result<T, Trouble> {
+        let Some(patience) = self.patience else {
+            return answer.await.map_err(Trouble::Client);
+        };
+        match tokio::time::timeout(patience, answer).await {
+            Ok(answer) => answer.map_err(Trouble::Client),
+            Err(_) => Err(Trouble::Silence(patience)),
+        }
+    }
+
+    fn not_sent(&self, trouble: Trouble, named: &Named) -> Error {
+        let error = match trouble {
+            Trouble::Silence(patience) => {
+                let seconds = patience.as_secs_f64();
+                return Error::temporary(match self.link.blocked() {
+                    Some(reason) => format!(
+                        "{}: the broker takes no messages for now ({reason}); see to its disk and memory, then try again",
+                        self.link.endpoint()
+                    ),
+                    None => format!(
+                        "{}: the broker has not confirmed the message within {seconds} s, so it may have it or not; look \
+                         before you send it again",
+                        self.link.endpoint()
+                    ),
+                });
+            }
+            Trouble::Client(error) => error,
+        };
+        if fault::is_soft(&error, &AMQPSoftError::NOTFOUND) {
+            return Error::new(
+                ErrorKind::Unroutable,
+                format!(
+                    "there is no exchange `{}`; declare it in the configuration, or check its name",
+                    named.exchange
+                ),
+            );
+        }
+        if fault::answer(&error).is_some() {
+            return fault::refused(&error, self.link.endpoint(), &format!("exchange `{}`", named.exchange));
+        }
+        let lost = fault::lost(&error, self.link.endpoint());
+        Error::new(lost.kind(), format!("{lost}; the message was not confirmed"))
+    }
+
+    /// Makes sure of a rung of the ladder.
+    pub(super) async fn ensure_rung(&self, rung: u64, target: &str) -> Result<String> {
+        let name = ladder::name(rung, target);
+        if self
+            .rungs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&name)
+        {
+            return Ok(name);
+        }
+        let channel = self.link.channel().await?;
+        let mut arguments = FieldTable::default();
+        arguments.insert(
+            "x-message-ttl".into(),
+            AMQPValue::LongLongInt(i64::try_from(rung).unwrap_or(i64::MAX)),
+        );
+        arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(target.into()));
+        let short_name = short("the delay queue's name", &name)?;
+        let durable_queue = QueueDeclareOptions {
+            durable: true,
+            ..QueueDeclareOptions::default()
+        };
+        let durable_exchange = ExchangeDeclareOptions {
+            durable: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        let declared = async {
+            channel
+                .exchange_declare(
+                    short_name.clone(),
+                    ExchangeKind::Fanout,
+                    durable_exchange,
+                    FieldTable::default(),
+                )
+                .await?;
+            channel
+                .queue_declare(short_name.clone(), durable_queue, arguments)
+                .await?;
+            channel
+                .queue_bind(
+                    short_name.clone(),
+                    short_name.clone(),
+                    ShortString::default(),
+                    QueueBindOptions::default(),
+                    FieldTable::default(),
+                )
+                .await
+        };
+        declared
+            .await
+            .map_err(|error| fault::refused(&error, self.link.endpoint(), &format!("delay queue {name}")))?;
+        let _ = channel.close(200, "done".into()).await;
+        self.rungs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.clone());
+        Ok(name)
+    }
+
+    /// Forgets a rung that turned out to be gone.
+    pub(super) fn forget_rung(&self, name: &str) {
+        self.rungs.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+}
+
+enum Trouble {
+    Client(lapin::Error),
+    Silence(Duration),
+}
+
+/// Where a message was sent, for errors.
+struct Named {
+    exchange: ShortString,
+    routing_key: ShortString,
+}
+
+impl Named {
+    fn of(outgoing: &Outgoing) -> Self {
+        Self {
+            exchange: outgoing.exchange.clone(),
+            routing_key: outgoing.routing_key.clone(),
+        }
+    }
+
+    fn unroutable(&self) -> Error {
+        let (exchange, key) = (
+            self.exchange.as_str(),
+            self.routing_key.as_str().escape_debug().to_string(),
+        );
+        Error::new(
+            ErrorKind::Unroutable,
+            if exchange.is_empty() {
+                format!("there is no queue `{key}`; declare it, or check its name")
+            } else {
+                format!(
+                    "no queue is bound to exchange `{exchange}` for the routing key `{key}`; bind one, or check the key"
+                )
+            },
+        )
+    }
+}
