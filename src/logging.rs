@@ -8,7 +8,10 @@ use std::sync::Arc;
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::set_global_default;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::error::{Error, Result};
 
@@ -112,7 +115,13 @@ fn one_line(event: &[u8], colors: bool) -> Vec<u8> {
     line
 }
 
-fn adopt(subscriber: impl Subscriber + Send + Sync + 'static) {
+/// Installs a subscriber for our own events only: what the client libraries log names messages and their content, and says
+/// in their words what we say in ours.
+fn adopt<S>(subscriber: S)
+where
+    S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync + 'static,
+{
+    let subscriber = subscriber.with(Targets::new().with_target(env!("CARGO_CRATE_NAME"), LevelFilter::TRACE));
     // An embedding program or an earlier run in this process may have chosen already; theirs stays.
     let _ = set_global_default(subscriber);
 }

@@ -29,6 +29,8 @@ pub struct Capabilities {
     pub unroutable: bool,
     /// A message can be published with a delay.
     pub delay: bool,
+    /// Delayed messages are counted, shown and removed with their queue.
+    pub delayed_by_queue: bool,
     /// A failed message is held back by the broker itself.
     pub delayed_retry: bool,
     /// Messages can have priorities.
@@ -41,10 +43,14 @@ pub struct Capabilities {
     pub dead_letter: bool,
     /// Deliveries are counted where the count survives the consumer's death.
     pub delivery_count: bool,
+    /// Expired, dropped and dead-lettered messages are counted for each queue.
+    pub counters: bool,
     /// One message id published twice within a window is one message.
     pub deduplication: bool,
     /// Replies can be waited for.
     pub reply: bool,
+    /// Who replies learns that nobody waits for it any more.
+    pub lost_replies: bool,
     /// A message that has not been started can be taken back by its sender.
     pub withdraw: bool,
     /// Headers can hold any bytes and nested tables.

@@ -25,6 +25,7 @@ macro_rules! subjects {
 
 subjects! {
     sqlite => crate::subject::Sqlite;
+    amqp => crate::subject::Amqp;
 }
 
 #[test]

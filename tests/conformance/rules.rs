@@ -13,7 +13,8 @@ use qctl::queue::{
 };
 
 use crate::subject::{
-    SOON, Subject, consume, declare, nothing_comes, publish, queue, settle, take, take_one, text, texts, to_queue,
+    SOON, Subject, consume, declare, nothing_comes, publish, queue, settle, take, take_one, take_some, text, texts,
+    to_queue,
 };
 
 /// Lists all rules; a rule that is not in this list is a warning about dead code, and those are errors here.
@@ -487,8 +488,10 @@ pub(crate) async fn rule_08_expired_messages_are_dead_lettered_and_a_retry_exten
         delivery.message.headers.get(header::REASON),
         Some(&HeaderValue::from("expired"))
     );
-    let counters = connection.info("q").await.unwrap().counters;
-    assert_eq!(counters.get("expired"), Some(&1), "counted: {counters:?}");
+    if subject.capabilities().counters {
+        let counters = connection.info("q").await.unwrap().counters;
+        assert_eq!(counters.get("expired"), Some(&1), "counted: {counters:?}");
+    }
 }
 
 pub(crate) async fn rule_09_a_retry_is_delayed(subject: &dyn Subject) {
@@ -554,20 +557,29 @@ pub(crate) async fn rule_10_what_a_dead_consumer_had_begun_is_handed_out_alone(s
     let held = take(&mut *subscription, 2).await;
     drop((held, subscription, doomed));
     let mut subscription = consume(&*connection, "q", 4).await;
-    for expected in ["a", "b"] {
-        let suspect = take_one(&mut *subscription).await;
-        assert_eq!(
-            (text(&suspect).as_str(), suspect.alone, suspect.redelivered),
-            (expected, true, true)
-        );
-        nothing_comes(&mut *subscription).await;
-        settle(&*subscription, suspect, Settlement::Ack).await;
+    let mut suspects = Vec::new();
+    let mut others = Vec::new();
+    while suspects.len() + others.len() < 4 {
+        for delivery in take_some(&mut *subscription).await {
+            if delivery.alone {
+                assert!(delivery.redelivered);
+                suspects.push(text(&delivery));
+                nothing_comes(&mut *subscription).await;
+            } else {
+                assert_eq!(delivery.deliveries, Some(1), "the others were never suspected");
+                others.push(text(&delivery));
+            }
+            settle(&*subscription, delivery, Settlement::Ack).await;
+        }
     }
-    let rest = take(&mut *subscription, 2).await;
-    assert!(
-        rest.iter()
-            .all(|delivery| !delivery.alone && delivery.deliveries == Some(1)),
-        "the others were never suspected"
+    suspects.sort();
+    others.sort();
+    assert_eq!(
+        (suspects, others),
+        (
+            vec!["a".to_owned(), "b".to_owned()],
+            vec!["c".to_owned(), "d".to_owned()]
+        )
     );
 }
 
@@ -716,7 +728,8 @@ pub(crate) async fn a_delayed_message_waits(subject: &dyn Subject) {
             .await
             .unwrap();
     }
-    assert_eq!(connection.info("q").await.unwrap().delayed, Some(2));
+    let delayed = connection.info("q").await.unwrap().delayed;
+    assert_eq!(delayed, subject.capabilities().delayed_by_queue.then_some(2));
     let mut order = Vec::new();
     for earliest in [0, 195, 395] {
         order.push(text(&take_one(&mut *subscription).await));
@@ -926,10 +939,11 @@ pub(crate) async fn purge_and_delete_take_what_they_say(subject: &dyn Subject) {
         .unwrap();
     let mut subscription = consume(&*connection, "q", 1).await;
     let held = take_one(&mut *subscription).await;
-    assert_eq!(connection.purge("q", Purge { dry_run: true }).await.unwrap(), 3);
+    let waiting = if subject.capabilities().delayed_by_queue { 3 } else { 2 };
+    assert_eq!(connection.purge("q", Purge { dry_run: true }).await.unwrap(), waiting);
     assert_eq!(
         connection.purge("q", Purge::default()).await.unwrap(),
-        3,
+        waiting,
         "ready and delayed, not what is held"
     );
     let error = connection.delete("q", false).await.unwrap_err();
@@ -1039,23 +1053,35 @@ pub(crate) async fn a_reply_queue_goes_with_its_connection(subject: &dyn Subject
         return;
     }
     let asking = subject.connect().await;
+    declare(&*asking, queue("q")).await;
     let reply_to = asking.temporary_queue().await.unwrap();
+    let mut replies = consume(&*asking, &reply_to, 1).await;
+    let request = Message {
+        reply_to: Some(reply_to),
+        ..Message::new("question")
+    };
+    asking.publish(vec![to_queue("q", request)]).await.unwrap();
     let answering = subject.connect().await;
+    let mut requests = consume(&*answering, "q", 1).await;
+    let request = take_one(&mut *requests).await;
+    let reply_to = request.message.reply_to.clone().unwrap();
     assert!(answering.is_reply_queue(&reply_to));
     assert!(!answering.is_reply_queue("q"), "nobody else's queue");
-    let mut replies = consume(&*asking, &reply_to, 1).await;
     answering
         .publish(vec![to_queue(&reply_to, Message::new("answer"))])
         .await
         .unwrap();
     assert_eq!(text(&take_one(&mut *replies).await), "answer");
+    settle(&*requests, request, Settlement::Ack).await;
     replies.close().await.unwrap();
     asking.close().await.unwrap();
-    let failure = answering
-        .publish(vec![to_queue(&reply_to, Message::new("late"))])
-        .await
-        .unwrap_err();
-    assert_eq!(failure.into_first().kind(), ErrorKind::Unroutable);
+    let late = answering.publish(vec![to_queue(&reply_to, Message::new("late"))]).await;
+    let late = late.map_err(|failure| failure.into_first().kind());
+    if subject.capabilities().lost_replies {
+        assert_eq!(late, Err(ErrorKind::Unroutable));
+    } else {
+        assert_eq!(late, Ok(()));
+    }
 }
 
 pub(crate) async fn a_message_is_withdrawn_unless_it_was_begun(subject: &dyn Subject) {

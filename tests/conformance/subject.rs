@@ -48,6 +48,59 @@ impl Subject for Sqlite {
     }
 }
 
+pub(crate) struct Amqp {
+    connector: Arc<dyn Connector>,
+}
+
+impl Subject for Amqp {
+    fn fresh() -> Self {
+        let env = std::fs::read_to_string("/tmp/w/br/main/env").unwrap();
+        let get = |name: &str| {
+            env.lines()
+                .find_map(|line| line.strip_prefix(&format!("{name}=")))
+                .unwrap()
+                .to_owned()
+        };
+        let (user, password, port) = (
+            get("RABBIT_ADMIN"),
+            get("RABBIT_ADMIN_PASSWORD"),
+            get("RABBIT_AMQP_PORT"),
+        );
+        let api = format!("http://127.0.0.1:{}/api", get("RABBIT_MANAGEMENT_PORT"));
+        let vhost = format!("t{}-{}", std::process::id(), fastrand::u64(..));
+        let put = |path: &str, body: &str| {
+            let status = std::process::Command::new("curl")
+                .args([
+                    "-s",
+                    "-f",
+                    "-u",
+                    &format!("{user}:{password}"),
+                    "-X",
+                    "PUT",
+                    "-H",
+                    "content-type: application/json",
+                ])
+                .args(["-d", body, &format!("{api}/{path}")])
+                .status()
+                .unwrap();
+            assert!(status.success());
+        };
+        put(&format!("vhosts/{vhost}"), "{}");
+        put(
+            &format!("permissions/{vhost}/{user}"),
+            r#"{"configure":".*","write":".*","read":".*"}"#,
+        );
+        Self {
+            connector: qctl::drivers::amqp::connector(&format!("amqp://{user}:{password}@127.0.0.1:{port}/{vhost}"))
+                .unwrap(),
+        }
+    }
+
+    fn connector(&self) -> Arc<dyn Connector> {
+        Arc::clone(&self.connector)
+    }
+}
+
 /// Long enough for anything that must happen.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 /// How long to watch that something does not happen.
@@ -111,15 +164,19 @@ pub(crate) async fn consume(connection: &dyn Connection, name: &str, prefetch: u
     connection.consume(options).await.unwrap()
 }
 
+/// Takes what comes next.
+pub(crate) async fn take_some(subscription: &mut dyn Subscription) -> Vec<Delivery> {
+    tokio::time::timeout(SOON, subscription.next())
+        .await
+        .expect("deliveries come")
+        .unwrap()
+}
+
 /// Takes exactly so many deliveries.
 pub(crate) async fn take(subscription: &mut dyn Subscription, count: usize) -> Vec<Delivery> {
     let mut taken = Vec::new();
     while taken.len() < count {
-        let more = tokio::time::timeout(SOON, subscription.next())
-            .await
-            .expect("deliveries come")
-            .unwrap();
-        taken.extend(more);
+        taken.extend(take_some(subscription).await);
     }
     assert_eq!(taken.len(), count, "more deliveries than expected");
     taken

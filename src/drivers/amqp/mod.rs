@@ -34,7 +34,7 @@ use connection::AmqpConnection;
 
 use crate::error::Result;
 use crate::queue::{Capabilities, ConnectOptions, Connection, Connector, DriverSpec, Topology};
-use crate::settings::Settings;
+use crate::settings::{Environment, Settings, Source, Value};
 
 /// The driver's name.
 const SPEC_NAME: &str = "amqp";
@@ -62,14 +62,17 @@ fn capabilities() -> Capabilities {
         redrive: false,
         unroutable: true,
         delay: true,
+        delayed_by_queue: false,
         delayed_retry: true,
         priority: true,
         ttl: true,
         max_length: true,
         dead_letter: true,
         delivery_count: true,
+        counters: false,
         deduplication: false,
         reply: true,
+        lost_replies: false,
         withdraw: false,
         binary_headers: true,
         max_body: 16 << 20,
@@ -81,6 +84,16 @@ fn capabilities() -> Capabilities {
 fn parse(settings: Settings) -> Result<Arc<dyn Connector>> {
     let address = Arc::new(Address::read(settings)?);
     Ok(Arc::new(AmqpConnector { address }))
+}
+
+/// A connector for a URL such as `amqp://login:password@host:5672/%2f`, for programs that do not read a configuration file.
+pub fn connector(url: &str) -> Result<Arc<dyn Connector>> {
+    let place = Source::new("the AMQP URL", "/", String::new(), Environment::of::<&str, &str>([]));
+    parse(Settings::built_in(
+        "amqp",
+        place,
+        [("url", Value::Text(url.to_owned()))],
+    ))
 }
 
 struct AmqpConnector {

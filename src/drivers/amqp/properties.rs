@@ -145,10 +145,11 @@ pub(super) fn to_message(
         Some(HeaderValue::Text(text)) => Some(text),
         _ => None,
     };
+    let dead_letter = headers.contains_key(header::DEAD_QUEUE) || died.is_some();
     let counted_in = take_text(&mut headers, COUNTED_IN);
     let counts = match counted_in.as_deref() {
         Some(counted) => counted == queue,
-        None => !headers.contains_key(header::DEAD_QUEUE) && died.is_none(),
+        None => !dead_letter,
     };
     let count = |value: Option<i64>| value.filter(|_| counts).and_then(|count| u32::try_from(count).ok());
     let attempt = headers.get(header::ATTEMPT).and_then(HeaderValue::as_int);
@@ -161,7 +162,11 @@ pub(super) fn to_message(
         deliveries: count(take_int(&mut headers, header::DELIVERIES)).unwrap_or(0),
         suspect: headers.remove(SUSPECT).is_some(),
         native_count: take_int(&mut headers, "x-delivery-count").and_then(|count| u32::try_from(count).ok()),
-        expires_at: headers.get(header::EXPIRES_AT).and_then(HeaderValue::as_int),
+        expires_at: headers
+            .get(header::EXPIRES_AT)
+            .and_then(HeaderValue::as_int)
+            // What was given up is kept until somebody looks at it.
+            .filter(|_| !dead_letter),
         due: take_int(&mut headers, DUE),
     };
     let mut routing_key = routing_key.to_owned();
