@@ -91,6 +91,7 @@ fn main() {
     let lifeline = Lifeline {
         token: "bench".to_owned(),
         file: None,
+        socket: None,
     };
     let guardian = Guardian::start(Path::new(env!("CARGO_BIN_EXE_qctl")), &lifeline).expect("a guardian");
     let guardian = Arc::new(guardian);

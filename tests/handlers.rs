@@ -29,6 +29,7 @@ fn lifeline(token: &str) -> Lifeline {
     Lifeline {
         token: format!("{token}-{}", std::process::id()),
         file: None,
+        socket: None,
     }
 }
 

@@ -418,6 +418,7 @@ fn lifeline(folder: &Path, token: &str) -> Lifeline {
     Lifeline {
         token: token.to_owned(),
         file: Some(Arc::new(file)),
+        socket: None,
     }
 }
 
@@ -700,6 +701,7 @@ fn a_program_that_is_no_guardian_is_found_out() {
     let lifeline = Lifeline {
         token: token("wrong"),
         file: None,
+        socket: None,
     };
     for (program, expected) in [
         ("/bin/true", "did not say that it is ready"),

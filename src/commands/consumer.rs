@@ -10,7 +10,7 @@ use tracing::level_filters::LevelFilter;
 use super::Outcome;
 use crate::cli::{ConnectionArgs, names, values};
 use crate::config::ConsumerEntry;
-use crate::consumer::{self, ConsumerSettings, EndReason, Ended, Limits, Stop};
+use crate::consumer::{self, ConsumerSettings, EndReason, Ended, Limits, Stop, check_hold};
 use crate::context::{Context, program};
 use crate::error::{Error, Result};
 use crate::handlers::HandlerContext;
@@ -131,6 +131,8 @@ pub fn run(args: &ConsumerArgs, context: &Context) -> Result<Outcome> {
             concurrency: settings.concurrency,
         },
     )?;
+    check_hold(&*handler, connection.connector.capabilities().hold_limit)
+        .map_err(|reason| entry.handler_settings.error("timeout", reason))?;
     place.tell_implicit_store(connection);
     context.output.note(format_args!(
         "qctl: consumer {} takes from {} on {}, handler {}, {} at once; limits: {}",

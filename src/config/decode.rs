@@ -16,7 +16,7 @@ use super::model::{Config, ConnectionEntry, ConsumerEntry, ProducerEntry};
 use super::names::those_there_are;
 use super::producers::{ProducerDraft, producer};
 use super::sections::{self, Sections};
-use crate::consumer::RetryPolicy;
+use crate::consumer::{RetryPolicy, check_hold};
 use crate::drivers::DRIVERS;
 use crate::error::{Error, Result};
 use crate::handlers::{Commands, HANDLERS, HandlerContext, HandlerSpec};
@@ -85,7 +85,7 @@ pub(super) fn decode(
             .unwrap_or_else(|| PathBuf::from(LAST_STATE_FOLDER)),
     };
     let entries = Entries::resolve(&producers, &consumers, &connections, &default)?;
-    check_handlers(&consumers, surroundings, &commands)?;
+    check_handlers(&entries.consumers, &connections, surroundings, &commands)?;
     Ok(Config {
         file: file.map(|file| surroundings.absolute(&file)),
         files,
@@ -280,15 +280,24 @@ fn consumer_entry(connection: &str, draft: &ConsumerDraft, fabric: &Fabric<'_>) 
 }
 
 /// Has every handler read its keys once, so that a mistake in them is found at load and not at the first message.
-fn check_handlers(consumers: &[ConsumerDraft], surroundings: &Surroundings, commands: &Arc<Commands>) -> Result<()> {
-    for draft in consumers {
+fn check_handlers(
+    consumers: &BTreeMap<String, ConsumerEntry>,
+    connections: &BTreeMap<String, ConnectionEntry>,
+    surroundings: &Surroundings,
+    commands: &Arc<Commands>,
+) -> Result<()> {
+    for entry in consumers.values() {
         let context = HandlerContext {
             commands: Arc::clone(commands),
-            exit_codes: draft.exit_codes.clone(),
+            exit_codes: entry.exit_codes.clone(),
             program: surroundings.program.clone(),
-            concurrency: draft.concurrency,
+            concurrency: entry.concurrency,
         };
-        (draft.handler.parse)(draft.handler_settings.clone(), &context)?;
+        let handler = (entry.handler.parse)(entry.handler_settings.clone(), &context)?;
+        if let Some(connection) = connections.get(&entry.connection) {
+            check_hold(&*handler, connection.connector.capabilities().hold_limit)
+                .map_err(|reason| entry.handler_settings.error("timeout", reason))?;
+        }
     }
     Ok(())
 }

@@ -95,6 +95,7 @@ fn capabilities() -> Capabilities {
         binary_headers: true,
         max_body: 1,
         crash_return: std::time::Duration::from_secs(1),
+        hold_limit: None,
         lease: None,
     }
 }

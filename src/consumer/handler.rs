@@ -96,10 +96,34 @@ pub trait Handler: Send + Sync {
         let _ = lifeline;
         Ok(())
     }
+    /// The longest that a call can take; `None`: it has no limit. A consumer refuses to hold a message for longer than its
+    /// broker lets it.
+    fn longest_call(&self) -> Option<Duration> {
+        Some(Duration::ZERO)
+    }
     /// Handles one message.
     async fn handle(&self, call: Call) -> Outcome;
     /// Called once at the end, when no call is running.
     async fn finish(&self) {}
+}
+
+/// Refuses calls that may take longer than the broker lets a delivery be held: it would take the message back and hand it
+/// out again beside the one that runs.
+pub fn check_hold(handler: &dyn Handler, hold_limit: Option<Duration>) -> Result<(), String> {
+    let Some(limit) = hold_limit else { return Ok(()) };
+    let longest = handler.longest_call();
+    if longest.is_some_and(|longest| longest < limit) {
+        return Ok(());
+    }
+    let takes = longest.map_or_else(
+        || "has no time-out".to_owned(),
+        |longest| format!("lets a call take {} s", longest.as_secs_f64()),
+    );
+    Err(format!(
+        "{takes}, and the broker takes a message back after {} s and hands it out again (its consumer_timeout); set a shorter \
+         `timeout`, or raise consumer_timeout at the broker and say so as `consumer_timeout:` of the connection",
+        limit.as_secs_f64()
+    ))
 }
 
 /// What a child's exit code means.

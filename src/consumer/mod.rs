@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-pub use handler::{Call, ExitCodes, Failure, Handler, OUTPUT_LIMIT, Outcome, Report, Verdict, deadline};
+pub use handler::{Call, ExitCodes, Failure, Handler, OUTPUT_LIMIT, Outcome, Report, Verdict, check_hold, deadline};
 pub use policy::{Backoff, RetryPolicy};
 
 use limits::Watchman;
@@ -136,9 +136,14 @@ pub async fn run(
             Ok(After::End(reason)) => break Ok(reason),
             Ok(After::Reconnect(error)) | Err(error) => error,
         };
-        // A queue deleted under a running consumer is declared again; one that was never there is a mistake.
-        let deleted = error.kind() == ErrorKind::NotFound && progress.connected;
-        if !error.is_transient() && !deleted {
+        // A queue deleted under a running consumer is declared again, and a login that worked before is being changed, or is
+        // read from its file anew; what never worked is a mistake.
+        let mends = progress.connected
+            && matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::NotAllowed | ErrorKind::Config
+            );
+        if !error.is_transient() && !mends {
             break Err(error);
         }
         if let Some(limit) = watchman.reached(true) {

@@ -61,6 +61,7 @@ fn capabilities() -> Capabilities {
         binary_headers: true,
         max_body: 16 << 20,
         crash_return: Duration::from_secs(1),
+        hold_limit: None,
         lease: None,
     }
 }

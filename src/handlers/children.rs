@@ -94,6 +94,11 @@ impl Children {
         }
     }
 
+    /// How long a child may run.
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
     /// Has a guardian for this lifeline. One for an earlier lifeline goes on until its last child has ended.
     pub(super) async fn prepare(&self, lifeline: &Lifeline) -> Result<()> {
         check_child_signal()?;

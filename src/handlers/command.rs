@@ -280,6 +280,10 @@ pub fn arguments_of(command: &ConsoleCommand, dash_arguments: DashArguments) -> 
 
 #[async_trait]
 impl Handler for CommandHandler {
+    fn longest_call(&self) -> Option<Duration> {
+        self.children.timeout()
+    }
+
     async fn prepare(&self, lifeline: &Lifeline) -> Result<()> {
         for launcher in &self.launchers {
             launcher.check()?;

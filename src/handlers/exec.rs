@@ -76,6 +76,10 @@ fn parse(mut settings: Settings, context: &HandlerContext) -> Result<Arc<dyn Han
 
 #[async_trait]
 impl Handler for Exec {
+    fn longest_call(&self) -> Option<Duration> {
+        self.children.timeout()
+    }
+
     async fn prepare(&self, lifeline: &Lifeline) -> Result<()> {
         self.launcher.check()?;
         self.children.prepare(lifeline).await

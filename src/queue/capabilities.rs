@@ -61,6 +61,9 @@ pub struct Capabilities {
     /// After a consumer's death its deliveries are back within this time.
     #[serde(rename = "crash_return_seconds", serialize_with = "seconds")]
     pub crash_return: Duration,
+    /// A delivery can be held for this long and no longer, and nothing extends it.
+    #[serde(rename = "hold_limit_seconds", serialize_with = "optional_seconds")]
+    pub hold_limit: Option<Duration>,
     /// Deliveries are leased for this long and extended while they are handled.
     #[serde(rename = "lease_seconds", serialize_with = "optional_seconds")]
     pub lease: Option<Duration>,

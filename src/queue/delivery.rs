@@ -1,6 +1,7 @@
 //! A message in a consumer's hands, and the ways to give it up.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,4 +85,7 @@ pub struct Lifeline {
     pub token: String,
     /// The open file whose lock means "alive"; `None` where the broker's connection says it.
     pub file: Option<Arc<File>>,
+    /// The connection whose end tells the broker of the consumer's. As long as somebody holds it open, the broker hands out
+    /// nothing again.
+    pub socket: Option<Arc<OwnedFd>>,
 }

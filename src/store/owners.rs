@@ -67,6 +67,7 @@ impl Owner {
         Lifeline {
             token: self.token.clone(),
             file: Some(Arc::clone(&self.file)),
+            socket: None,
         }
     }
 

@@ -16,7 +16,7 @@ const TLS_PORT: u16 = 5671;
 /// The heartbeat unless set: a hung broker is noticed within a minute.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// How long RabbitMQ lets a consumer hold a delivery unless it is set up otherwise (3.8.17 and later).
-const CONSUMER_TIMEOUT: Duration = Duration::from_mins(30);
+pub(super) const CONSUMER_TIMEOUT: Duration = Duration::from_mins(30);
 /// The largest body unless set. RabbitMQ itself takes 128 MiB.
 const MAX_BODY: u64 = 16 << 20;
 /// RabbitMQ's own limit for a body.
@@ -63,7 +63,6 @@ pub(super) struct Address {
     pub(super) frame_max: Option<u32>,
     pub(super) max_body: u64,
     /// `None`: the broker lets a delivery be held for ever.
-    #[expect(dead_code, reason = "asked for with the handler's time-out, next")]
     pub(super) consumer_timeout: Option<Duration>,
     #[expect(dead_code, reason = "the management client comes next")]
     pub(super) management: ManagementSettings,

@@ -251,6 +251,7 @@ impl Connection for AmqpConnection {
         let lifeline = Lifeline {
             token: super::link::token()?,
             file: None,
+            socket: self.link.socket(),
         };
         let subscription = AmqpSubscription::start(
             Arc::clone(&self.link),

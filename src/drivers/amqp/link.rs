@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -149,6 +149,13 @@ impl Link {
     /// Where it leads, without secrets.
     pub(super) fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// Its socket, for who must outlive us before the broker may take us for gone.
+    pub(super) fn socket(&self) -> Option<Arc<OwnedFd>> {
+        let socket = lock(&self.socket);
+        let copy = socket.as_ref().and_then(|socket| socket.try_clone().ok());
+        copy.map(|copy| Arc::new(copy.into()))
     }
 
     /// Whether it stands.

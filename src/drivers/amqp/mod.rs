@@ -77,6 +77,7 @@ fn capabilities() -> Capabilities {
         binary_headers: true,
         max_body: 16 << 20,
         crash_return: Duration::from_secs(1),
+        hold_limit: Some(address::CONSUMER_TIMEOUT),
         lease: None,
     }
 }
@@ -109,6 +110,7 @@ impl Connector for AmqpConnector {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             max_body: self.address.max_body,
+            hold_limit: self.address.consumer_timeout,
             ..capabilities()
         }
     }

@@ -88,6 +88,7 @@ impl Subscription for Replies {
         Lifeline {
             token: String::new(),
             file: None,
+            socket: None,
         }
     }
 

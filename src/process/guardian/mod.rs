@@ -56,6 +56,7 @@ struct Shared {
     program: PathBuf,
     token: String,
     file: Option<Arc<File>>,
+    socket: Option<Arc<OwnedFd>>,
     state: Mutex<State>,
     finishing: Condvar,
 }
@@ -88,6 +89,7 @@ impl Guardian {
             program,
             token: lifeline.token.clone(),
             file: lifeline.file.clone(),
+            socket: lifeline.socket.clone(),
             state: Mutex::new(State {
                 on_duty: Some(OnDuty { record, line: None }),
             }),
@@ -201,7 +203,11 @@ impl Shared {
         command
             .process_group(0)
             .stdin(lifeline)
-            .stdout(Stdio::null())
+            // It prints nothing: what it holds there keeps the broker waiting until the children are ended.
+            .stdout(match &self.socket {
+                Some(socket) => Stdio::from(socket.try_clone()?),
+                None => Stdio::null(),
+            })
             .stderr(OwnedFd::from(theirs));
         let mut child = command.spawn()?;
         // Its copy of the guardian's end would keep the end of file from us.
