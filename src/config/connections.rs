@@ -14,8 +14,6 @@ const PARTS: &[&str] = &["host", "port", "login", "user", "password", "password_
 const PARTS_DRIVER: &str = "amqp";
 /// Drivers that configurations may name before qctl has them, by name and scheme.
 const PLANNED: &[(&str, &str)] = &[
-    ("amqp", "amqp"),
-    ("amqp", "amqps"),
     ("stomp", "stomp"),
     ("stomp", "stomps"),
     ("sqs", "sqs"),

@@ -409,8 +409,8 @@ fn connections_say_which_drivers_there_are() {
             "connections.c: needs the driver amqp, which this version of qctl does not have yet; there is sqlite, fake",
         ),
         (
-            "\"amqp://h\"",
-            "connections.c: needs the driver amqp, which this version of qctl does not have yet",
+            "\"stomp://h\"",
+            "connections.c: needs the driver stomp, which this version of qctl does not have yet",
         ),
         (
             "{driver: stomp}",

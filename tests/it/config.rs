@@ -290,12 +290,8 @@ fn the_predecessors_words_are_understood() {
 fn what_a_later_version_reads_is_not_called_a_slip() {
     for (yaml, expected) in [
         (
-            "connections:\n  r: { host: rabbit, port: 5672, login: me, password: hunter2, vhost: / }\n",
-            "./qctl.yml:2: connections.r: needs the driver amqp, which this version of qctl does not have yet; there is sqlite\n",
-        ),
-        (
-            "connections:\n  r: amqp://me:hunter2@rabbit\n",
-            "./qctl.yml:2: connections.r: needs the driver amqp",
+            "connections:\n  r: stomp://me:hunter2@rabbit\n",
+            "./qctl.yml:2: connections.r: needs the driver stomp, which this version of qctl does not have yet; there is sqlite, amqp\n",
         ),
         (
             "workers: { list: { w: { queue_name: mail } } }\n",
