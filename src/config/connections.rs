@@ -13,11 +13,7 @@ const PARTS: &[&str] = &["host", "port", "login", "user", "password", "password_
 /// The driver that these belong to.
 const PARTS_DRIVER: &str = "amqp";
 /// Drivers that configurations may name before qctl has them, by name and scheme.
-const PLANNED: &[(&str, &str)] = &[
-    ("stomp", "stomp"),
-    ("stomp", "stomps"),
-    ("sqs", "sqs"),
-];
+const PLANNED: &[(&str, &str)] = &[("stomp", "stomp"), ("stomp", "stomps"), ("sqs", "sqs")];
 
 pub(super) fn connection(name: &str, setting: &Setting, tables: Tables) -> Result<ConnectionEntry> {
     check_name(setting, "a connection", name)?;

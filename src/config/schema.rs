@@ -123,7 +123,10 @@ fn connection(tables: Tables) -> Value {
             shape,
         ));
     }
-    let keys = required_any(object("The connection's keys.", &keys), &["url", "driver", "host", "hosts"]);
+    let keys = required_any(
+        object("The connection's keys.", &keys),
+        &["url", "driver", "host", "hosts"],
+    );
     json!({ "anyOf": [
         { "type": "string", "pattern": url, "description": "A URL; its scheme picks the driver." },
         keys,

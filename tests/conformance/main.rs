@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+#[allow(dead_code, unreachable_pub)] // the rules need a virtual host and nothing else of it
+#[path = "../rabbit/mod.rs"]
+mod rabbit;
 mod rules;
 mod subject;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use qctl::drivers::sqlite;
+use qctl::drivers::{amqp, sqlite};
 use qctl::queue::{
     Capabilities, ConnectOptions, Connection, Connector, ConsumeOptions, Delivery, Message, Publication,
     PublishFailure, Queue, Settlement, Subscription, Topology,
@@ -12,9 +12,11 @@ use qctl::queue::{
 use qctl::store::StoreOptions;
 use tempfile::TempDir;
 
+use crate::rabbit::{Rabbit, Vhost};
+
 /// A driver and a broker that is this test's alone.
-#[async_trait]
-pub(crate) trait Subject: Send + Sync {
+#[async_trait(?Send)]
+pub(crate) trait Subject {
     fn fresh() -> Self
     where
         Self: Sized;
@@ -48,56 +50,20 @@ impl Subject for Sqlite {
     }
 }
 
+/// A virtual host of its own on the real RabbitMQ.
 pub(crate) struct Amqp {
-    connector: Arc<dyn Connector>,
+    vhost: Vhost,
 }
 
 impl Subject for Amqp {
     fn fresh() -> Self {
-        let env = std::fs::read_to_string("/tmp/w/br/main/env").unwrap();
-        let get = |name: &str| {
-            env.lines()
-                .find_map(|line| line.strip_prefix(&format!("{name}=")))
-                .unwrap()
-                .to_owned()
-        };
-        let (user, password, port) = (
-            get("RABBIT_ADMIN"),
-            get("RABBIT_ADMIN_PASSWORD"),
-            get("RABBIT_AMQP_PORT"),
-        );
-        let api = format!("http://127.0.0.1:{}/api", get("RABBIT_MANAGEMENT_PORT"));
-        let vhost = format!("t{}-{}", std::process::id(), fastrand::u64(..));
-        let put = |path: &str, body: &str| {
-            let status = std::process::Command::new("curl")
-                .args([
-                    "-s",
-                    "-f",
-                    "-u",
-                    &format!("{user}:{password}"),
-                    "-X",
-                    "PUT",
-                    "-H",
-                    "content-type: application/json",
-                ])
-                .args(["-d", body, &format!("{api}/{path}")])
-                .status()
-                .unwrap();
-            assert!(status.success());
-        };
-        put(&format!("vhosts/{vhost}"), "{}");
-        put(
-            &format!("permissions/{vhost}/{user}"),
-            r#"{"configure":".*","write":".*","read":".*"}"#,
-        );
         Self {
-            connector: qctl::drivers::amqp::connector(&format!("amqp://{user}:{password}@127.0.0.1:{port}/{vhost}"))
-                .unwrap(),
+            vhost: Rabbit::main().vhost(),
         }
     }
 
     fn connector(&self) -> Arc<dyn Connector> {
-        Arc::clone(&self.connector)
+        amqp::connector(&self.vhost.url()).unwrap()
     }
 }
 
