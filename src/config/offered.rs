@@ -19,6 +19,8 @@ pub(super) struct Offered {
     pub(super) words: Vec<String>,
     /// Nothing goes without it.
     pub(super) required: bool,
+    /// Another spelling of a key: understood, not recommended.
+    pub(super) alias: bool,
 }
 
 /// The keys of a connection of this driver. The example may be the entry alone or the entry under its name.
@@ -89,13 +91,14 @@ fn offered(setting: &Setting) -> Vec<Offered> {
         if asked.path != path {
             continue;
         }
-        for key in asked.keys {
+        for (index, key) in asked.keys.into_iter().enumerate() {
             if !result.iter().any(|known| known.key == key) {
                 result.push(Offered {
                     key,
                     form: asked.form,
                     words: asked.words.clone(),
                     required: false,
+                    alias: index > 0,
                 });
             }
         }

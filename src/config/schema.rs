@@ -117,11 +117,13 @@ fn connection(tables: Tables) -> Value {
         let mut shapes: Vec<Value> = offers.iter().map(shape).collect();
         shapes.dedup();
         let shape = if shapes.len() == 1 { shapes.remove(0) } else { json!({}) };
-        keys.push(key(
+        let known = key(
             &[name],
             &format!("{} (driver {}).", meaning(offers[0].form), drivers.join(", ")),
             shape,
-        ));
+        );
+        let alias = offers.iter().all(|offered| offered.alias);
+        keys.push(if alias { old(known) } else { known });
     }
     let keys = required_any(
         object("The connection's keys.", &keys),

@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-#[allow(dead_code, unreachable_pub)] // the rules need a virtual host and nothing else of it
+#[allow(unreachable_pub)] // a crate of its own for every binary that includes it
 #[path = "../rabbit/mod.rs"]
 mod rabbit;
 mod rules;

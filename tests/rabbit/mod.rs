@@ -6,6 +6,8 @@
 //!
 //! None of this uses a driver of qctl: it looks at the broker with other eyes.
 
+#![allow(dead_code, unused_imports)] // each binary of tests uses a part of it
+
 mod faults;
 mod management;
 mod proxy;
