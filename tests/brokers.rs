@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 #[path = "rabbit/mod.rs"]
-#[allow(dead_code)] // shared with the tests of the driver, which use all of it
 mod rabbit;
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
