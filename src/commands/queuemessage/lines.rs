@@ -1,9 +1,10 @@
-//! `--lines`: each line a message. A thread reads while the last window is being committed, and sends on what is there
+//! `--lines`: each line a message. A thread reads while the last windows are being committed, and sends on what is there
 //! rather than wait for a window to fill, so that `tail -f` is as good an input as a big file.
 
 use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::mem;
 
+use futures_util::stream::{FuturesOrdered, StreamExt};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
@@ -16,13 +17,15 @@ use crate::context::Workplace;
 use crate::error::{Error, ErrorKind, Result};
 use crate::output::{Output, human_bytes};
 use crate::producer::Producer;
-use crate::queue::Message;
+use crate::queue::{Message, PublishFailure};
 use crate::signals;
 
 /// A window is closed at this many bytes of bodies, so that long lines do not fill the memory.
 const WINDOW_BYTES: usize = 8 << 20;
 /// Windows read ahead.
 const AHEAD: usize = 4;
+/// Windows on their way at once: one is sent while the broker works off the one before it.
+const FLIGHTS: usize = 2;
 const BUFFER: usize = 256 << 10;
 
 /// Sends each line; `template` is the message without its body.
@@ -112,6 +115,8 @@ struct Ended {
     error: Option<Error>,
     /// The line to begin with was reached, so that there is one to resume from.
     begun: bool,
+    /// A line was not taken.
+    failed: bool,
 }
 
 async fn forward(
@@ -128,54 +133,104 @@ async fn forward(
         beyond: 0,
         error: None,
         begun: true,
+        failed: false,
     };
-    loop {
-        let window = tokio::select! {
+    let mut flights = FuturesOrdered::new();
+    let mut open = true;
+    while open || !flights.is_empty() {
+        tokio::select! {
             biased;
-            () = stop.drain.cancelled() => {
-                ended.error = Some(Error::new(ErrorKind::Interrupted, "interrupted"));
+            () = stop.now.cancelled() => {
+                ended.error = Some(Error::new(ErrorKind::Interrupted, "interrupted twice; the last window may have been taken"));
                 break;
             }
-            window = windows.recv() => window,
-        };
-        let Some(mut window) = window else { break };
-        while window.messages.len() < WINDOW && window.error.is_none() {
-            let Ok(more) = windows.try_recv() else { break };
-            window.messages.extend(more.messages);
-            window.lines.extend(more.lines);
-            window.next_line = more.next_line;
-            window.error = more.error;
-        }
-        ended.begun = window.begun;
-        let count = window.messages.len();
-        if count > 0 {
-            let sent = tokio::select! {
-                sent = producer.send_all(window.messages) => sent,
-                () = stop.now.cancelled() => {
-                    ended.error = Some(Error::new(ErrorKind::Interrupted, "interrupted twice; the last window may have been taken"));
-                    break;
-                }
-            };
-            if let Err(failure) = sent {
-                let at = failure.failed.first().map_or(0, |(index, _)| *index);
-                let taken = (count - failure.failed.len().min(count)) as u64;
-                ended.taken += taken;
-                ended.beyond = taken.saturating_sub(at as u64);
-                ended.next_line = window.lines.get(at).copied().unwrap_or(ended.next_line);
-                ended.error = Some(failure.into_first());
-                break;
+            // What is on its way is waited for.
+            () = stop.drain.cancelled(), if open => {
+                open = false;
+                ended.error.get_or_insert_with(|| Error::new(ErrorKind::Interrupted, "interrupted"));
             }
-        }
-        ended.taken += count as u64;
-        ended.next_line = window.next_line;
-        progress.inc(count as u64);
-        if window.error.is_some() {
-            ended.error = window.error;
-            break;
+            Some(landed) = flights.next(), if !flights.is_empty() => {
+                let landed: Landed = landed;
+                progress.inc(landed.count as u64);
+                ended.land(landed);
+                open = open && ended.error.is_none();
+            }
+            window = windows.recv(), if open && flights.len() < FLIGHTS => match window {
+                None => open = false,
+                Some(window) => flights.push_back(fly(producer, gathered(window, &mut windows))),
+            },
         }
     }
     progress.finish_and_clear();
     ended
+}
+
+/// The window and what else is there already, up to a full one.
+fn gathered(mut window: Window, windows: &mut Receiver<Window>) -> Window {
+    while window.messages.len() < WINDOW && window.error.is_none() {
+        let Ok(more) = windows.try_recv() else { break };
+        window.messages.extend(more.messages);
+        window.lines.extend(more.lines);
+        window.next_line = more.next_line;
+        window.error = more.error;
+    }
+    window
+}
+
+/// A window that was sent, and what became of it.
+struct Landed {
+    count: usize,
+    lines: Vec<u64>,
+    next_line: u64,
+    begun: bool,
+    /// Reading ended behind it for this reason.
+    error: Option<Error>,
+    failure: Option<PublishFailure>,
+}
+
+async fn fly(producer: &Producer, window: Window) -> Landed {
+    let count = window.messages.len();
+    let failure = if count == 0 {
+        None
+    } else {
+        producer.send_all(window.messages).await.err()
+    };
+    Landed {
+        count,
+        lines: window.lines,
+        next_line: window.next_line,
+        begun: window.begun,
+        error: window.error,
+        failure,
+    }
+}
+
+impl Ended {
+    /// Takes in how the next window in line ended.
+    fn land(&mut self, landed: Landed) {
+        let failed = landed
+            .failure
+            .as_ref()
+            .map_or(0, |failure| failure.failed.len().min(landed.count));
+        let taken = (landed.count - failed) as u64;
+        self.taken += taken;
+        if self.failed {
+            // Sent before it was known that something ahead of it was not taken.
+            self.beyond += taken;
+            return;
+        }
+        self.begun = landed.begun;
+        self.next_line = landed.next_line;
+        if let Some(failure) = landed.failure {
+            let at = failure.failed.first().map_or(0, |(index, _)| *index);
+            self.failed = true;
+            self.beyond = taken.saturating_sub(at as u64);
+            self.next_line = landed.lines.get(at).copied().unwrap_or(self.next_line);
+            self.error = Some(failure.into_first());
+        } else if let Some(error) = landed.error {
+            self.error = Some(error);
+        }
+    }
 }
 
 fn ended_early(taken: u64, next_line: u64, beyond: u64, error: &Error) -> Error {

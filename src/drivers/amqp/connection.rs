@@ -17,7 +17,7 @@ use super::fault;
 use super::ladder;
 use super::link::Link;
 use super::properties::{of_message, short};
-use super::publisher::{Outgoing, Publisher};
+use super::publisher::{Named, Outgoing, Publisher};
 use super::reply::{self, Replies};
 use super::subscription::{AmqpSubscription, Shared, Source};
 use super::{SPEC_NAME, admin};
@@ -117,8 +117,8 @@ impl AmqpConnection {
     }
 
     /// The message as it goes out, after everything that this driver cannot carry is refused.
-    async fn outgoing(&self, publisher: &Publisher, publication: &Publication) -> Result<Outgoing> {
-        let message = &publication.message;
+    async fn outgoing(&self, publisher: &Publisher, publication: Publication) -> Result<Outgoing> {
+        let Publication { exchange, message, .. } = publication;
         if message.body.len() as u64 > self.capabilities.max_body {
             return Err(Error::bad_input(format!(
                 "the body has {} bytes, more than `max_body` of {}; send a reference to the data, or raise `max_body` of the \
@@ -127,8 +127,11 @@ impl AmqpConnection {
                 self.capabilities.max_body
             )));
         }
+        // The broker says of a direct reply that it could not be routed although it was delivered.
+        let mandatory = !(exchange.is_empty() && reply::is_private(&message.routing_key));
+        let properties = of_message(&message)?;
         let exchange = match message.delay {
-            None => short("the exchange's name", &publication.exchange)?,
+            None => short("the exchange's name", &*exchange)?,
             Some(delay) => {
                 let (rung, again) = ladder::rung(delay);
                 if again {
@@ -136,41 +139,38 @@ impl AmqpConnection {
                         "the driver {SPEC_NAME} holds a message back for a day at most; schedule it from outside"
                     )));
                 }
-                if publication.exchange.is_empty() {
+                if exchange.is_empty() {
                     // When the ladder lets go of it nobody hears of a queue that is not there.
                     self.depth(&message.routing_key).await?;
                 }
-                short(
-                    "the exchange's name",
-                    &publisher.ensure_rung(rung, &publication.exchange).await?,
-                )?
+                short("the exchange's name", publisher.ensure_rung(rung, &exchange).await?)?
             }
         };
         Ok(Outgoing {
-            exchange,
-            routing_key: short("the routing key", &message.routing_key)?,
-            // The broker says of a direct reply that it could not be routed although it was delivered.
-            mandatory: !(publication.exchange.is_empty() && reply::is_private(&message.routing_key)),
-            properties: of_message(message)?,
-            body: message.body.clone(),
+            to: Named {
+                exchange,
+                routing_key: short("the routing key", message.routing_key)?,
+            },
+            mandatory,
+            properties,
+            body: message.body,
         })
     }
 
-    fn refusal(&self, publication: &Publication) -> Error {
-        let name = publication.message.routing_key.as_str();
+    fn refusal(&self, to: &Named) -> Error {
+        let (exchange, name) = (to.exchange.as_str(), to.routing_key.as_str());
         let limits = |queue: &Queue| {
             let length = queue.max_length.map(|most| format!("max_length {most}"));
             let bytes = queue.max_bytes.map(|most| format!("max_bytes {most}"));
             length.into_iter().chain(bytes).collect::<Vec<_>>().join(", ")
         };
-        let known = self.known(name).filter(|_| publication.exchange.is_empty());
+        let known = self.known(name).filter(|_| exchange.is_empty());
         Error::temporary(
             match known.map(|queue| limits(&queue)).filter(|limits| !limits.is_empty()) {
                 Some(limits) => format!("full: queue `{name}` takes no more ({limits}); try again when there is room"),
                 None => format!(
-                    "the broker refuses the message to exchange `{}` with the routing key `{name}`: a queue behind it is full, or \
-                 cannot store it now; try again later",
-                    publication.exchange
+                    "the broker refuses the message to exchange `{exchange}` with the routing key `{name}`: a queue behind it is full, or \
+                 cannot store it now; try again later"
                 ),
             },
         )
@@ -214,13 +214,13 @@ impl Connection for AmqpConnection {
         };
         let mut failed = Vec::new();
         let mut outgoing = Vec::with_capacity(count);
-        for (index, publication) in batch.iter().enumerate() {
+        for (index, publication) in batch.into_iter().enumerate() {
             match self.outgoing(&publisher, publication).await {
                 Ok(ready) => outgoing.push((index, ready)),
                 Err(error) => failed.push((index, error)),
             }
         }
-        failed.extend(publisher.publish(outgoing, |index| self.refusal(&batch[index])).await);
+        failed.extend(publisher.publish(outgoing, |to| self.refusal(to)).await);
         failed.sort_by_key(|(index, _)| *index);
         if failed.is_empty() {
             Ok(())

@@ -14,7 +14,7 @@ use super::address::Address;
 use super::fault;
 use super::link::Link;
 use super::properties::{Changes, of_copy, short};
-use super::publisher::{Outgoing, Publisher};
+use super::publisher::{Named, Outgoing, Publisher};
 use crate::error::{Error, ErrorKind, Result};
 use crate::queue::ConnectOptions;
 
@@ -142,13 +142,15 @@ impl Copies {
     async fn send_once(&self, exchange: &str, routing_key: &str, piece: Piece<'_>, changes: &Changes) -> Result<()> {
         let publisher = self.publisher().await?;
         let outgoing = Outgoing {
-            exchange: short("the exchange's name", exchange)?,
-            routing_key: short("the queue's name", routing_key)?,
+            to: Named {
+                exchange: short("the exchange's name", exchange)?,
+                routing_key: short("the queue's name", routing_key)?,
+            },
             mandatory: true,
             properties: of_copy(piece.properties, piece.exchange, piece.routing_key, changes),
             body: piece.body.to_vec(),
         };
-        let refusal = |_| {
+        let refusal = |_: &Named| {
             Error::temporary(format!(
                 "the broker refuses a copy for queue `{routing_key}`: it is full, or cannot store it now; make room there"
             ))

@@ -61,11 +61,12 @@ pub(super) fn now() -> i64 {
 }
 
 /// A name or key as AMQP carries it.
-pub(super) fn short(what: &str, text: &str) -> Result<ShortString> {
+pub(super) fn short(what: &str, text: impl Into<String>) -> Result<ShortString> {
+    let text = text.into();
+    let length = text.len();
     ShortString::try_new(text).map_err(|_| {
         Error::bad_input(format!(
-            "{what} has {} bytes, and AMQP carries {SHORT}; make it shorter",
-            text.len()
+            "{what} has {length} bytes, and AMQP carries {SHORT}; make it shorter"
         ))
     })
 }

@@ -22,8 +22,7 @@ const WINDOW: usize = 1000;
 
 /// A message on its way out.
 pub(super) struct Outgoing {
-    pub(super) exchange: ShortString,
-    pub(super) routing_key: ShortString,
+    pub(super) to: Named,
     /// It is an error when no queue takes it.
     pub(super) mandatory: bool,
     pub(super) properties: BasicProperties,
@@ -34,6 +33,8 @@ pub(super) struct Outgoing {
 pub(super) struct Publisher {
     link: Arc<Link>,
     channel: tokio::sync::Mutex<Option<Channel>>,
+    /// Who sends now: messages of one call are not mixed with those of another.
+    turn: tokio::sync::Mutex<()>,
     /// The rungs that this connection has made sure of.
     rungs: Mutex<HashSet<String>>,
     /// Nothing confirmed for this long is an error; `None`: as long as the connection stands.
@@ -45,6 +46,7 @@ impl Publisher {
         Self {
             link,
             channel: tokio::sync::Mutex::new(None),
+            turn: tokio::sync::Mutex::new(()),
             rungs: Mutex::default(),
             patience,
         }
@@ -69,14 +71,17 @@ impl Publisher {
     }
 
     /// Publishes in order and returns what was not taken, and why, by position. `refusal` words a refusal by the broker.
+    ///
+    /// Calls that come while one waits for its last confirms are sent meanwhile, one after the other.
     pub(super) async fn publish(
         &self,
         batch: impl IntoIterator<Item = (usize, Outgoing)>,
-        refusal: impl Fn(usize) -> Error,
+        refusal: impl Fn(&Named) -> Error,
     ) -> Vec<(usize, Error)> {
         let mut failed = Vec::new();
         let mut waiting: VecDeque<(usize, Named, PublisherConfirm)> = VecDeque::new();
         let mut batch = batch.into_iter();
+        let turn = self.turn.lock().await;
         let mut channel = None;
         for (index, outgoing) in batch.by_ref() {
             if waiting.len() >= WINDOW
@@ -84,7 +89,6 @@ impl Publisher {
             {
                 self.confirmed(first, &refusal, &mut failed).await;
             }
-            let named = Named::of(&outgoing);
             let open = match &channel {
                 Some(open) => open,
                 None => match self.channel().await {
@@ -100,20 +104,21 @@ impl Publisher {
                 ..BasicPublishOptions::default()
             };
             let sent = open.basic_publish(
-                outgoing.exchange,
-                outgoing.routing_key,
+                outgoing.to.exchange.clone(),
+                outgoing.to.routing_key.clone(),
                 options,
                 &outgoing.body,
                 outgoing.properties,
             );
             match self.patiently(sent).await {
-                Ok(confirm) => waiting.push_back((index, named, confirm)),
-                Err(error) => {
-                    failed.push((index, self.not_sent(error, &named)));
+                Ok(confirm) => waiting.push_back((index, outgoing.to, confirm)),
+                Err(trouble) => {
+                    failed.push((index, self.not_sent(trouble, &outgoing.to)));
                     break;
                 }
             }
         }
+        drop(turn);
         while let Some(first) = waiting.pop_front() {
             self.confirmed(first, &refusal, &mut failed).await;
         }
@@ -129,13 +134,13 @@ impl Publisher {
     async fn confirmed(
         &self,
         (index, named, confirm): (usize, Named, PublisherConfirm),
-        refusal: &impl Fn(usize) -> Error,
+        refusal: &impl Fn(&Named) -> Error,
         failed: &mut Vec<(usize, Error)>,
     ) {
         match self.patiently(confirm).await {
             Ok(Confirmation::Ack(None)) => {}
             Ok(Confirmation::Ack(Some(_))) => failed.push((index, named.unroutable())),
-            Ok(Confirmation::Nack(_) | Confirmation::NotRequested) => failed.push((index, refusal(index))),
+            Ok(Confirmation::Nack(_) | Confirmation::NotRequested) => failed.push((index, refusal(&named))),
             Err(error) => failed.push((index, self.not_sent(error, &named))),
         }
     }
@@ -256,20 +261,13 @@ enum Trouble {
     Silence(Duration),
 }
 
-/// Where a message was sent, for errors.
-struct Named {
-    exchange: ShortString,
-    routing_key: ShortString,
+/// Where a message is sent.
+pub(super) struct Named {
+    pub(super) exchange: ShortString,
+    pub(super) routing_key: ShortString,
 }
 
 impl Named {
-    fn of(outgoing: &Outgoing) -> Self {
-        Self {
-            exchange: outgoing.exchange.clone(),
-            routing_key: outgoing.routing_key.clone(),
-        }
-    }
-
     fn unroutable(&self) -> Error {
         let (exchange, key) = (
             self.exchange.as_str(),
