@@ -19,7 +19,7 @@ use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use faults::Faults;
@@ -34,7 +34,7 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct Rabbit {
     name: &'static str,
-    settings: Rc<BTreeMap<String, String>>,
+    settings: Arc<BTreeMap<String, String>>,
 }
 
 impl Rabbit {
@@ -64,7 +64,7 @@ impl Rabbit {
         let settings = text.lines().filter_map(|line| line.split_once('='));
         Self {
             name,
-            settings: Rc::new(
+            settings: Arc::new(
                 settings
                     .map(|(key, value)| (key.to_owned(), value.to_owned()))
                     .collect(),
