@@ -13,6 +13,7 @@ use qctl::handlers::command::{CommandHandler, CommandSettings};
 use qctl::handlers::exec::{Exec, ExecSettings};
 use qctl::handlers::noop::Noop;
 use qctl::handlers::{CommandEntry, Commands, DashArguments, HandlerContext, Pattern};
+use qctl::process::ChildOutput;
 use qctl::queue::{Lifeline, Message};
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +54,7 @@ fn exec(run: &[&str]) -> ExecSettings {
         timeout: Some(Duration::from_secs(20)),
         env: vec![("EXTRA".to_owned(), "more".to_owned())],
         cwd: None,
+        output: ChildOutput::default(),
     }
 }
 

@@ -12,12 +12,20 @@ use super::facts::Facts;
 use crate::consumer::handler::{Call, ExitCodes, Failure, OUTPUT_LIMIT, Outcome, Report, Verdict};
 use crate::error::{Error, Result};
 use crate::process::{
-    Ended, Environment, GRACE, Guardian, Job, LineSink, OWNER, Pool, Program, SpawnError, Stopped, Stream, signal_name,
+    ChildOutput, Ended, Environment, GRACE, Guardian, Job, LineSink, OWNER, Pool, Program, SpawnError, Stopped, Stream,
+    signal_name,
 };
 use crate::queue::Lifeline;
+use crate::settings::Settings;
 
 /// How long a child may run unless it is said otherwise.
 pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// The key `output:` of a handler that runs children.
+pub(super) fn child_output(settings: &mut Settings) -> Result<ChildOutput> {
+    let words = [("capture", ChildOutput::Captured), ("inherit", ChildOutput::Inherited)];
+    Ok(settings.choice(&["output"], &words)?.unwrap_or_default())
+}
 
 /// Runs the children of one consumer.
 #[derive(Debug)]
@@ -27,6 +35,7 @@ pub(super) struct Children {
     qctl: PathBuf,
     exit_codes: ExitCodes,
     timeout: Option<Duration>,
+    output: ChildOutput,
     guardian: Mutex<Option<Arc<Guardian>>>,
 }
 
@@ -84,12 +93,13 @@ impl Launcher {
 }
 
 impl Children {
-    pub(super) fn new(context: &HandlerContext, timeout: Option<Duration>) -> Self {
+    pub(super) fn new(context: &HandlerContext, timeout: Option<Duration>, output: ChildOutput) -> Self {
         Self {
             pool: Pool::new("qctl-child", context.concurrency),
             qctl: context.program.clone(),
             exit_codes: context.exit_codes.clone(),
             timeout,
+            output,
             guardian: Mutex::default(),
         }
     }
@@ -153,6 +163,12 @@ impl Children {
             timeout: self.timeout,
             grace: GRACE,
             keep: if call.reply_wanted { OUTPUT_LIMIT } else { 0 },
+            // Who waits for a reply waits for the output.
+            output: if call.reply_wanted {
+                ChildOutput::Captured
+            } else {
+                self.output
+            },
             lines: line_sink(&call.queue, call.message.id.as_deref()),
             guardian,
             deferrable: call.patience.is_some(),

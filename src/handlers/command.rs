@@ -7,11 +7,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::allow::{Allowed, CommandEntry, Commands, DashArguments, ECHOBACK};
-use super::children::{Children, DEFAULT_TIMEOUT, Launcher, reject};
+use super::children::{Children, DEFAULT_TIMEOUT, Launcher, child_output, reject};
 use super::facts::Facts;
 use super::{HandlerContext, HandlerSpec};
 use crate::consumer::handler::{Call, Handler, Outcome};
 use crate::error::Result;
+use crate::process::ChildOutput;
 use crate::queue::Lifeline;
 use crate::settings::Settings;
 use crate::wire::kaliop::{self, ConsoleCommand, OptionValue, is_option_name};
@@ -35,6 +36,8 @@ pub struct CommandSettings {
     pub commands: Option<Vec<String>>,
     /// The media types it takes. A message that has none is taken too.
     pub content_types: Vec<String>,
+    /// Where a command's output goes.
+    pub output: ChildOutput,
 }
 
 impl Default for CommandSettings {
@@ -43,6 +46,7 @@ impl Default for CommandSettings {
             timeout: Some(DEFAULT_TIMEOUT),
             commands: None,
             content_types: vec![kaliop::CONTENT_TYPE.to_owned()],
+            output: ChildOutput::default(),
         }
     }
 }
@@ -73,6 +77,7 @@ fn parse(mut settings: Settings, context: &HandlerContext) -> Result<Arc<dyn Han
         timeout: settings.limit_duration(&["timeout"])?.unwrap_or(defaults.timeout),
         commands: settings.texts(&["commands"])?,
         content_types: settings.texts(&["content_types"])?.unwrap_or(defaults.content_types),
+        output: child_output(&mut settings)?,
     };
     if let Some(unknown) = unknown_entry(&parsed, &context.commands) {
         let known: Vec<&str> = context
@@ -128,7 +133,7 @@ impl CommandHandler {
             with_echoback: wanted(ECHOBACK[0]),
             commands: Commands { entries },
             content_types: settings.content_types,
-            children: Children::new(context, settings.timeout),
+            children: Children::new(context, settings.timeout, settings.output),
         }
     }
 

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::children::{Children, DEFAULT_TIMEOUT, Launcher};
+use super::children::{Children, DEFAULT_TIMEOUT, Launcher, child_output};
 use super::facts::Facts;
 use super::{HandlerContext, HandlerSpec};
 use crate::consumer::handler::{Call, Handler, Outcome};
 use crate::error::Result;
+use crate::process::ChildOutput;
 use crate::queue::Lifeline;
 use crate::settings::Settings;
 
@@ -35,6 +36,8 @@ pub struct ExecSettings {
     pub env: Vec<(String, String)>,
     /// Its working directory.
     pub cwd: Option<PathBuf>,
+    /// Where its output goes.
+    pub output: ChildOutput,
 }
 
 /// Runs one fixed program a message.
@@ -50,7 +53,7 @@ impl Exec {
         let key = format!("{}.run", settings.place);
         Self {
             launcher: Launcher::new(key, settings.run, &settings.env, settings.cwd),
-            children: Children::new(context, settings.timeout),
+            children: Children::new(context, settings.timeout, settings.output),
         }
     }
 }
@@ -60,6 +63,7 @@ fn parse(mut settings: Settings, context: &HandlerContext) -> Result<Arc<dyn Han
     let timeout = settings.limit_duration(&["timeout"])?.unwrap_or(Some(DEFAULT_TIMEOUT));
     let env = super::environment(&mut settings)?;
     let cwd = settings.file_path(&["cwd"])?;
+    let output = child_output(&mut settings)?;
     settings.check_unknown()?;
     let Some(run) = run else {
         return Err(settings.missing("run", "the program and its arguments, such as `run: [cat]`"));
@@ -70,6 +74,7 @@ fn parse(mut settings: Settings, context: &HandlerContext) -> Result<Arc<dyn Han
         timeout,
         env,
         cwd,
+        output,
     };
     Ok(Arc::new(Exec::new(parsed, context)))
 }

@@ -28,6 +28,6 @@ pub use guardian::Guardian;
 pub use marked::{Sweep, end_marked};
 pub use output::{LineSink, Stream};
 pub use pool::{Pool, Running};
-pub use run::{Ended, GRACE, Job, Runner, Stopped};
+pub use run::{ChildOutput, Ended, GRACE, Job, Runner, Stopped};
 pub use signals::signal_name;
 pub use spawn::{Program, SpawnError};

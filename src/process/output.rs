@@ -38,10 +38,11 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn new(stream: Stream, pipe: PipeReader) -> Self {
+    /// `pipe` is our end, where the stream comes to us at all.
+    pub(super) fn new(stream: Stream, pipe: Option<PipeReader>) -> Self {
         Self {
             stream,
-            pipe: Some(pipe),
+            pipe,
             head: Captured::default(),
             lines: Lines::default(),
         }

@@ -1,6 +1,6 @@
 //! Runs one child to its end on the calling thread.
 
-use std::io::{self, PipeWriter, Write};
+use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
@@ -30,6 +30,9 @@ const DRAIN_SILENCE: Duration = Duration::from_millis(100);
 /// … but never longer than this.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
+/// What is noted of a child that writes to no pipe of ours; no pipe has this inode.
+const NO_PIPE: u64 = 0;
+
 /// Where the system has no pidfd, a child's end is looked for this often.
 const WITHOUT_PIDFD: Duration = Duration::from_millis(10);
 
@@ -45,7 +48,9 @@ pub struct Job {
     pub grace: Duration,
     /// How much of the head of each output stream is kept.
     pub keep: usize,
-    /// Takes the output line by line.
+    /// Where its output goes.
+    pub output: ChildOutput,
+    /// Takes captured output line by line.
     pub lines: Option<LineSink>,
     /// Is told of the child's process group while it lives.
     pub guardian: Option<Arc<Guardian>>,
@@ -62,11 +67,22 @@ impl Job {
             timeout: None,
             grace: GRACE,
             keep: 0,
+            output: ChildOutput::default(),
             lines: None,
             guardian: None,
             deferrable: false,
         }
     }
+}
+
+/// Where a child's two output streams go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChildOutput {
+    /// To us: logged, and kept as far as the job says.
+    #[default]
+    Captured,
+    /// To where our own go; we see nothing of it.
+    Inherited,
 }
 
 /// Why a child was ended.
@@ -164,8 +180,8 @@ struct Run {
 
 impl Run {
     fn start(job: Job) -> Result<Self, SpawnError> {
-        let (stdout_pipe, child_stdout) = io::pipe().map_err(|error| short_of_files(&error))?;
-        let (stderr_pipe, child_stderr) = io::pipe().map_err(|error| short_of_files(&error))?;
+        let (stdout_pipe, child_stdout) = stream(job.output)?;
+        let (stderr_pipe, child_stderr) = stream(job.output)?;
         let mut input = job.input;
         let mut stdin = None;
         let child_stdin = if input.is_empty() {
@@ -181,12 +197,18 @@ impl Run {
             }
             Stdio::from(child_end)
         };
-        let (stdout, stderr) = (Stdio::from(child_stdout), Stdio::from(child_stderr));
-        let mut command = job.program.command(child_stdin, stdout, stderr);
+        let mut command = job.program.command(child_stdin, child_stdout, child_stderr);
         let announced = match &job.guardian {
             Some(guardian) => {
-                let pipe = rustix::fs::fstat(&stdout_pipe).map_err(|error| short_of_files(&error.into()))?;
-                Some(guardian.announce(pipe.st_ino))
+                let inode = match &stdout_pipe {
+                    Some(pipe) => {
+                        rustix::fs::fstat(pipe)
+                            .map_err(|error| short_of_files(&error.into()))?
+                            .st_ino
+                    }
+                    None => NO_PIPE,
+                };
+                Some(guardian.announce(inode))
             }
             None => None,
         };
@@ -372,6 +394,17 @@ fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
+/// One of the child's streams: our end, if we are to see it, and its own.
+fn stream(output: ChildOutput) -> Result<(Option<PipeReader>, Stdio), SpawnError> {
+    match output {
+        ChildOutput::Inherited => Ok((None, Stdio::inherit())),
+        ChildOutput::Captured => {
+            let (ours, theirs) = io::pipe().map_err(|error| short_of_files(&error))?;
+            Ok((Some(ours), Stdio::from(theirs)))
+        }
     }
 }
 

@@ -42,6 +42,24 @@ fn each_line_is_handled_by_its_own_process() {
     assert_eq!(place.read("out"), "a\nb\n");
 }
 
+#[test]
+fn inherited_output_goes_where_the_consumers_own_goes() {
+    let place = Place::with_config(
+        "connections: { here: 'sqlite://./queue.db' }\nproducers: { demo: {} }\n\
+         consumers:\n  demo: { handler: { exec: { run: [./run.sh], output: inherit } } }\n",
+    );
+    place.script("run.sh", "echo out; echo err >&2; test -z \"$FAIL\"");
+    send(&place, "a\n");
+    let log = place
+        .run(["consumer", "--until-empty", "demo"])
+        .stdout("out\n")
+        .stderr_contains("err\n")
+        .check()
+        .stderr;
+    assert!(!log.contains("stream="), "nothing of it is logged: {log}");
+    assert!(log.contains("1 done, 0 not"), "{log}");
+}
+
 /// As README and help tell it: both handlers tell the attempts, counted from 0; only `exec` gives body and headers.
 #[test]
 fn a_child_learns_what_the_help_says() {
