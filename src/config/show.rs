@@ -99,6 +99,7 @@ fn queue(queue: &Queue) -> Value {
         "max_length": queue.max_length,
         "max_bytes": queue.max_bytes,
         "arguments": headers(&queue.arguments),
+        "as_written": queue.as_written,
     })
 }
 
