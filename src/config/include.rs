@@ -128,7 +128,7 @@ impl Reader<'_> {
         let mut unread = Vec::new();
         for import in imports(&root)? {
             if !import.is_readable() {
-                unread.push(import.resource);
+                unread.push(import.setting);
                 continue;
             }
             for file in self.matching(shown, &import.resource, &import.setting)? {

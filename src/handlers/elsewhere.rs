@@ -40,7 +40,7 @@ impl Handler for Elsewhere {
         Err(self.setting.error(format!(
             "the messages are taken by {}, which qctl cannot run; to take them with qctl, give this consumer a handler such as \
              `handler: {{ exec: {{ run: [PROGRAM] }} }}`",
-            by.escape_debug()
+            by.replace(char::is_control, " ")
         )))
     }
 

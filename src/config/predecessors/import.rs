@@ -122,7 +122,7 @@ fn head(translation: &Translation, file: &Path, predecessor: Predecessor) -> Str
     let mut head = format!(
         "# From the configuration of {} in {}, by `qctl config import`.\n",
         predecessor.title(),
-        file.display().to_string().escape_debug()
+        in_comment(&file.display().to_string())
     );
     if translation.top.get("consumers").is_some() {
         head.push_str(
@@ -139,8 +139,8 @@ fn head(translation: &Translation, file: &Path, predecessor: Predecessor) -> Str
             Need::Variable => String::new(),
             Need::Parameter { name, place } => format!(
                 ": the value of the parameter {} ({}), a secret, which is not written here",
-                name.escape_debug(),
-                place.escape_debug()
+                in_comment(name),
+                in_comment(place)
             ),
         };
         writeln!(head, "#   {variable}{from}").expect("writing to a string does not fail");
@@ -155,6 +155,19 @@ fn head(translation: &Translation, file: &Path, predecessor: Predecessor) -> Str
     head
 }
 
+/// Foreign text for a comment, which ends with its line.
+fn in_comment(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_control() || c == '\u{2028}' || c == '\u{2029}' {
+                ' '
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
 fn section_of(name: &str) -> Option<Section> {
     match name {
         "connections" => Some(Section::Connections),
@@ -167,13 +180,13 @@ fn section_of(name: &str) -> Option<Section> {
 fn of_entry(left: &LeftOut, section: Section, name: &str) -> Option<String> {
     let (of_section, of_name) = left.entry.as_ref()?;
     (*of_section == section && of_name == name && left.key != name)
-        .then(|| format!("left out: {}: {}", left.key.escape_debug(), left.why.escape_debug()))
+        .then(|| in_comment(&format!("left out: {}: {}", left.key, left.why)))
 }
 
 /// What belongs to no entry, and entries that are left out as a whole.
 fn of_nobody(left: &LeftOut) -> Option<String> {
     let whole = left.entry.as_ref().is_none_or(|(_, name)| *name == left.key);
-    whole.then(|| left.to_string().replace("left out: ", "").escape_debug().to_string())
+    whole.then(|| in_comment(&left.to_string().replace("left out: ", "")))
 }
 
 /// The allowed commands, of which nothing tells by what they are run.

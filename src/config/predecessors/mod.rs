@@ -18,6 +18,10 @@ pub(super) mod symfony;
 mod warnings;
 mod write;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
@@ -32,7 +36,7 @@ pub(super) use warnings::warnings;
 
 use super::decode::Tables;
 use crate::error::Result;
-use crate::settings::{Environment, Piece, Settings, Value};
+use crate::settings::{Environment, Piece, Setting, Settings, Value};
 
 /// A program that qctl succeeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +96,7 @@ pub(super) struct ForeignFile {
     /// Its top-level map.
     pub(super) root: Settings,
     /// What it imports and qctl cannot read.
-    pub(super) unread: Vec<String>,
+    pub(super) unread: Vec<Setting>,
 }
 
 /// Top-level keys of Symfony's that say what a file is.
@@ -195,7 +199,11 @@ fn of_symfony(circumstances: &Circumstances<'_>, files: &[&ForeignFile], top: &P
     let names = files.iter().rev().map(|file| file.root.source().file().to_owned());
     let parameters = Parameters::new(
         all.parameters.clone(),
-        all.unread.clone(),
+        all.unread
+            .iter()
+            .filter_map(Piece::as_text)
+            .map(str::to_owned)
+            .collect(),
         circumstances.purpose,
         circumstances.environment.clone(),
     );
@@ -209,6 +217,13 @@ fn of_symfony(circumstances: &Circumstances<'_>, files: &[&ForeignFile], top: &P
         Some(section) => rabbitmq_bundle::read(Options::of(section, &parameters)?, &around, &mut remains)?,
         None => rabbitmq_bundle::Bundle::default(),
     };
+    for import in &all.unread {
+        remains.add(
+            "imports",
+            import,
+            "only YAML files are read, by paths without parameters",
+        );
+    }
     for (name, section) in &all.drivers {
         remains.add(name, section, "its driver is not in this version of qctl yet");
     }

@@ -61,7 +61,8 @@ impl Remains {
     }
 }
 
-/// A map's keys, not yet asked for. Dashes and underscores in keys are the same, as in Symfony's files.
+/// A map's keys, not yet asked for. Cloned to look ahead. Dashes and underscores in keys are the same, as in Symfony's files.
+#[derive(Clone)]
 pub(super) struct Options<'a> {
     /// The map itself.
     pub(super) piece: Piece,

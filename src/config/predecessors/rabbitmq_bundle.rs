@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::amqp::{self, ExchangeOptions};
 use super::entries::{Bound, Entries, Sender, Taker, Target};
 use super::kaliop;
-use super::options::{Options, Remains, Section};
+use super::options::{Options, Remains, Section, is};
 use crate::config::decode::Tables;
 use crate::error::Result;
 use crate::settings::{Content, Piece, Value};
@@ -131,6 +131,12 @@ fn connection(mut options: Options<'_>, remains: &mut Remains) -> Result<Piece> 
         let mut tls = Vec::new();
         for (theirs, ours) in CERTIFICATES {
             tls.extend(context.take(&[theirs])?.map(|piece| (*ours, piece)));
+        }
+        // That is what qctl does.
+        for key in ["verify_peer", "verify_peer_name"] {
+            if is(context.clone().boolean(&[key])?.as_ref(), true) {
+                context.pass_over(&[key]);
+            }
         }
         let place = context.piece.clone();
         let is_given = !matches!(place.content(), Content::Scalar(_)) && place.value() != Value::Map(Vec::new());

@@ -14,8 +14,8 @@ pub(super) const BUNDLE: &str = "old_sound_rabbit_mq";
 #[derive(Default)]
 pub(super) struct SymfonyFiles {
     pub(super) paths: Vec<PathBuf>,
-    /// What is imported and not read, as written.
-    pub(super) unread: Vec<String>,
+    /// What is imported and not read.
+    pub(super) unread: Vec<Piece>,
     pub(super) parameters: BTreeMap<String, Piece>,
     pub(super) services: Option<Piece>,
     pub(super) bundle: Option<Piece>,
@@ -29,7 +29,7 @@ impl SymfonyFiles {
         let mut all = Self::default();
         for file in files {
             all.paths.push(file.path.clone());
-            all.unread.extend(file.unread.iter().cloned());
+            all.unread.extend(file.unread.iter().map(Piece::of));
             let Content::Map(sections) = Piece::of(&file.root.to_setting()).content().clone() else {
                 continue;
             };
