@@ -445,3 +445,28 @@ fn import_tells_what_it_is_not_given() {
         .stderr_contains("kaliop, rabbitmq-bundle, ko-worker")
         .check();
 }
+
+/// What the README prints for those who come from there.
+#[test]
+fn the_readme_works_as_printed() {
+    let readme = include_str!("../../README.md");
+    let (_, block) = readme.split_once("```yml\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let place = Place::new();
+    copy(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/predecessors/kaliop/app"),
+        &place.path("app"),
+    );
+    let (_, commands) = readme.split_once("```sh\nqctl --config app/").unwrap();
+    let (commands, _) = commands.split_once("```").unwrap();
+    for line in format!("qctl --config app/{commands}").lines() {
+        let words = line.split('#').next().unwrap().split_whitespace().skip(1);
+        place.run(words).any_stdout().any_stderr().check();
+    }
+    place.write("qctl.yml", block);
+    let shown = place.json(["config", "show"]);
+    assert_eq!(shown["consumers"]["commands"]["retry"]["attempts"], 5);
+    assert!(shown["consumers"]["mail"]["handler"]["exec"].is_object());
+    assert_eq!(shown["commands"]["console"]["run"][3], "--env=prod");
+    assert_eq!(shown["commands"]["console"]["allow"][0], "cache:clear");
+}
