@@ -14,6 +14,7 @@ mod options;
 mod parameters;
 mod patterns;
 mod rabbitmq_bundle;
+mod references;
 pub(super) mod symfony;
 mod warnings;
 mod write;
