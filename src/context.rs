@@ -37,6 +37,9 @@ impl Context {
     /// Reads the configuration.
     pub fn load(&self) -> Result<Workplace<'_>> {
         let config = config::load(&Surroundings::of_process(), self.global.config.as_deref())?;
+        for warning in &config.warnings {
+            self.output.warn(one_line(warning));
+        }
         Ok(Workplace { context: self, config })
     }
 

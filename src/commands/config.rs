@@ -1,12 +1,15 @@
 //! `qctl config`: checks and shows the configuration.
 
+mod import;
+
 use clap::{Args, Subcommand};
 
 use super::Outcome;
 use crate::config;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::output::facts;
+use crate::output::{facts, one_line};
+use import::ImportArgs;
 
 /// Arguments of `qctl config`.
 #[derive(Args, Debug)]
@@ -17,7 +20,8 @@ use crate::output::facts;
     after_help = "Examples:
   qctl config check
   qctl --config /etc/qctl/qctl.yml config show
-  qctl config schema > qctl.schema.json"
+  qctl config schema > qctl.schema.json
+  qctl config import -o qctl.yml app/config/config.yml"
 )]
 pub struct ConfigArgs {
     #[command(subcommand)]
@@ -34,11 +38,13 @@ enum Action {
     Path,
     /// Print the JSON Schema of the configuration, for editors
     Schema,
+    /// Write the configuration of a predecessor in qctl's own form
+    Import(ImportArgs),
 }
 
 /// Runs `qctl config`.
 pub fn run(args: &ConfigArgs, context: &Context) -> Result<Outcome> {
-    match args.action {
+    match &args.action {
         Action::Check => check(context),
         Action::Show => show(context),
         Action::Path => path(context),
@@ -46,6 +52,7 @@ pub fn run(args: &ConfigArgs, context: &Context) -> Result<Outcome> {
             context.output.json(&config::schema())?;
             Ok(Outcome::DONE)
         }
+        Action::Import(args) => import::run(args, context),
     }
 }
 
@@ -59,7 +66,12 @@ fn check(context: &Context) -> Result<Outcome> {
         "producers": config.producers.len(),
         "consumers": config.consumers.len(),
         "commands": config.commands.names(),
+        "warnings": config.warnings,
+        "left_out": config.left_out.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
+    for left_out in &config.left_out {
+        context.output.note(one_line(&left_out.to_string()));
+    }
     context.output.report(&report, |_| {
         let Some(file) = &config.file else {
             return "no configuration file: the built-in defaults are in force".to_owned();

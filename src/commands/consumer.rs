@@ -131,6 +131,7 @@ pub fn run(args: &ConsumerArgs, context: &Context) -> Result<Outcome> {
             concurrency: settings.concurrency,
         },
     )?;
+    handler.check()?;
     check_hold(&*handler, connection.connector.capabilities().hold_limit)
         .map_err(|reason| entry.handler_settings.error("timeout", reason))?;
     place.tell_implicit_store(connection);

@@ -1,13 +1,12 @@
 //! `qctl init`: writes a first configuration, asking on a terminal.
 
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use dialoguer::Input;
 
-use super::Outcome;
+use super::{Outcome, new_file};
 use crate::config::{self, InitAnswers, Surroundings};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -42,10 +41,7 @@ pub fn run(args: &InitArgs, context: &Context) -> Result<Outcome> {
         context.output.bytes(text.as_bytes())?;
         return Ok(Outcome::DONE);
     }
-    // A link that leads nowhere is there too.
-    if !args.force && path.symlink_metadata().is_ok() {
-        return Err(there_already(&path));
-    }
+    new_file::refuse_existing(&path, args.force)?;
     let asks = !context.global.yes && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     if !asks && !context.global.yes {
         return Err(Error::usage(
@@ -54,10 +50,7 @@ pub fn run(args: &InitArgs, context: &Context) -> Result<Outcome> {
     }
     let answers = if asks { ask()? } else { InitAnswers::default() };
     let text = config::first_file(&answers);
-    write(&path, &text, args.force).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => there_already(&path),
-        _ => Error::unwritable(path.display(), error),
-    })?;
+    new_file::write(&path, &text, new_file::Readers::Usual, args.force)?;
     let report = serde_json::json!({ "file": path });
     context
         .output
@@ -106,37 +99,4 @@ fn question(prompt: &str, default: &str) -> Result<String> {
         .default(default.to_owned())
         .interact_text()
         .map_err(|error| Error::general("the question could not be asked; add --yes").because(error))
-}
-
-/// Writes a new file, or exchanges the one that is there once the new one is whole: a full disk leaves the old one.
-fn write(path: &Path, text: &str, force: bool) -> std::io::Result<()> {
-    // What a link points to is exchanged, not the link.
-    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    match target.metadata() {
-        Ok(there) if force && there.is_file() => {
-            let mut name = target.file_name().unwrap_or_default().to_owned();
-            name.push(format!(".new-{}", std::process::id()));
-            let new = target.with_file_name(name);
-            create(&new, text)?;
-            std::fs::set_permissions(&new, there.permissions())
-                .and_then(|()| std::fs::rename(&new, &target))
-                .inspect_err(|_| drop(std::fs::remove_file(&new)))
-        }
-        Ok(_) if force => OpenOptions::new().write(true).open(&target)?.write_all(text.as_bytes()),
-        _ => create(path, text),
-    }
-}
-
-fn create(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .inspect_err(|_| drop(std::fs::remove_file(path)))
-}
-
-fn there_already(path: &Path) -> Error {
-    Error::bad_input(format!(
-        "{} is there already; name another FILE, or add --force",
-        path.display()
-    ))
 }

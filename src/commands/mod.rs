@@ -8,6 +8,7 @@ pub mod init;
 pub mod man;
 pub mod managedriver;
 pub mod managequeue;
+mod new_file;
 pub mod queuecommand;
 pub mod queuemessage;
 pub mod sending;

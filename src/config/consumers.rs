@@ -142,15 +142,20 @@ const CALLBACKS: &[(&str, &str)] = &[
     ("message_consumer.noop", "noop"),
 ];
 
+/// The kind of the handler that takes what this service takes.
+pub(super) fn handler_of_service(service: &str) -> Option<&'static str> {
+    let is_it = |id: &str| {
+        let before = service.strip_suffix(id);
+        before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
+    };
+    CALLBACKS.iter().find(|(id, _)| is_it(id)).map(|(_, kind)| *kind)
+}
+
 /// `callback:` names a service of the predecessor's application, which stands for a handler.
 fn callback(setting: &Setting, tables: Tables) -> Result<(&'static HandlerSpec, Settings)> {
     let service = setting.text()?;
     let kinds: Vec<&str> = tables.handlers.iter().map(|spec| spec.kind).collect();
-    let known = CALLBACKS.iter().find(|(id, _)| {
-        let before = service.strip_suffix(id);
-        before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
-    });
-    let Some((_, kind)) = known else {
+    let Some(kind) = handler_of_service(&service) else {
         return Err(setting.error(format!(
             "names the service {}, which qctl cannot call; write `handler:` with one of {}",
             setting.quoted(),

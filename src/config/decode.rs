@@ -14,6 +14,7 @@ use super::include::Loaded;
 use super::lookup::NO_HOME;
 use super::model::{Config, ConnectionEntry, ConsumerEntry, ProducerEntry};
 use super::names::those_there_are;
+use super::predecessors::{self, CONSOLE, Translation};
 use super::producers::{ProducerDraft, producer};
 use super::sections::{self, Sections};
 use crate::consumer::{RetryPolicy, check_hold};
@@ -63,8 +64,22 @@ pub(super) fn decode(
     loaded: Loaded,
     tables: Tables,
 ) -> Result<Config> {
-    let Loaded { files, roots } = loaded;
-    let sections = sections::collect(roots.clone())?;
+    let Loaded { files, roots, foreign } = loaded;
+    let translations = predecessors::translate(&foreign, &roots, tables, &surroundings.environment)?;
+    let own_file = roots.first().map(|root| root.source().file().to_owned());
+    let below = translations
+        .iter()
+        .map(|translation| translation.top.clone().into_settings(surroundings.environment.clone()))
+        .collect();
+    let mut sections = sections::collect(roots, below)?;
+    let without_program = without_program(&mut sections, &translations);
+    let warnings = predecessors::warnings(
+        &translations,
+        own_file.as_deref(),
+        &sections.tried_once,
+        without_program.as_ref(),
+        !sections.commands.is_empty(),
+    );
     let connections = connections(surroundings, &sections, tables)?;
     let default = default_connection(&sections, &connections)?;
     let commands = Arc::new(commands(&sections.commands)?);
@@ -95,8 +110,22 @@ pub(super) fn decode(
         consumers: entries.consumers,
         commands,
         state_dir,
-        roots,
+        written_commands: sections.commands,
+        warnings,
+        left_out: translations
+            .into_iter()
+            .flat_map(|translation| translation.left_out)
+            .collect(),
     })
+}
+
+/// Takes the commands that a predecessor allowed out again where nothing says by what they are run.
+fn without_program(sections: &mut Sections, translations: &[Translation]) -> Option<Setting> {
+    let is_theirs = |name: &str| name == CONSOLE && !translations.is_empty();
+    let has_program = |setting: &Setting| setting.settings().is_ok_and(|settings| settings.has("run"));
+    let mut commands = sections.commands.iter();
+    let at = commands.position(|(name, setting)| is_theirs(name) && setting.is_map() && !has_program(setting))?;
+    Some(sections.commands.remove(at).1)
 }
 
 fn connections(

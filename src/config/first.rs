@@ -1,6 +1,6 @@
 //! The text of a first configuration file, for `qctl init`.
 
-use std::fmt::Write as _;
+use super::yaml::quoted;
 
 /// What `qctl init` has asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,25 +52,6 @@ commands: {{}}
 #    allow: ["app:*"]
 "#
     )
-}
-
-/// The text as YAML reads it back: in double quotes, what cannot be printed escaped.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => {
-                quoted.push('\\');
-                quoted.push(c);
-            }
-            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}') => {
-                write!(quoted, "\\U{:08X}", c as u32).expect("writing to a string does not fail");
-            }
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 /// The name as it may be typed in a shell, fit to stand in a comment.

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::find::{self, Located, Surroundings};
+use super::predecessors::symfony::imports;
+use super::predecessors::{Dialect, ForeignFile, looks_like_symfony, recognise};
 use crate::error::{Error, Result};
-use crate::settings::{Setting, Settings, Source};
+use crate::settings::{Setting, Settings, Source, Tags};
 
 /// Includes within includes end here.
 const DEEPEST: usize = 8;
@@ -16,12 +18,15 @@ const MOST_FILES: usize = 1000;
 pub(super) struct Loaded {
     /// In the order read: each before what it includes.
     pub(super) files: Vec<PathBuf>,
-    /// The top-level map of each.
+    /// The top-level map of each that is qctl's own.
     pub(super) roots: Vec<Settings>,
+    /// Those that are predecessors', each behind what it imports.
+    pub(super) foreign: Vec<ForeignFile>,
 }
 
-/// Reads a file and all that it includes, directly and indirectly.
-pub(super) fn read(surroundings: &Surroundings, located: &Located) -> Result<Loaded> {
+/// Reads a file and all that it includes, directly and indirectly. `known`: whose the file is, where its shape need not say
+/// it.
+pub(super) fn read(surroundings: &Surroundings, located: &Located, known: Option<Dialect>) -> Result<Loaded> {
     let mut reader = Reader {
         surroundings,
         trusted_by: located.origin.is_found_by_chance().then_some(surroundings.user),
@@ -29,7 +34,7 @@ pub(super) fn read(surroundings: &Surroundings, located: &Located) -> Result<Loa
         read: Vec::new(),
         open: Vec::new(),
     };
-    reader.file(&located.file, None)?;
+    reader.file(&located.file, None, known)?;
     Ok(reader.loaded)
 }
 
@@ -44,7 +49,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn file(&mut self, shown: &Path, named_by: Option<&Setting>) -> Result<()> {
+    fn file(&mut self, shown: &Path, named_by: Option<&Setting>, known: Option<Dialect>) -> Result<()> {
         let absolute = self.surroundings.absolute(shown);
         let at = |error: Error| match named_by {
             Some(setting) => Error::new(error.kind(), setting.error(&error).to_string()),
@@ -82,20 +87,67 @@ impl Reader<'_> {
         let text = find::read(shown, &absolute, self.trusted_by).map_err(at)?;
         let folder = absolute.parent().unwrap_or(Path::new("/"));
         let environment = self.surroundings.environment.clone();
+        let tags = if known.is_some() || looks_like_symfony(&text) {
+            Tags::PassedOver
+        } else {
+            Tags::Refused
+        };
         let source = Source::new(shown.display().to_string(), folder, text, environment);
-        let mut root = Settings::parse(source)?;
-        let includes = includes(&mut root)?;
+        let root = Settings::parse_with(source, tags)?;
         self.loaded.files.push(absolute.clone());
-        self.loaded.roots.push(root);
         self.read.push(truth.clone());
         self.open.push((truth, shown.to_owned()));
-        for (pattern, setting) in includes {
-            for file in self.matching(shown, &pattern, &setting)? {
-                self.file(&file, Some(&setting))?;
-            }
+        match known.or_else(|| recognise(&root)) {
+            None => self.own(shown, root)?,
+            Some(Dialect::Symfony) => self.symfony(shown, absolute, root)?,
+            Some(Dialect::KoWorker) => self.loaded.foreign.push(ForeignFile {
+                dialect: Dialect::KoWorker,
+                path: absolute,
+                root,
+                unread: Vec::new(),
+            }),
         }
         self.open.pop();
         Ok(())
+    }
+
+    /// A file of qctl's own: what it includes stands behind it.
+    fn own(&mut self, shown: &Path, mut root: Settings) -> Result<()> {
+        let includes = includes(&mut root)?;
+        self.loaded.roots.push(root);
+        for (pattern, setting) in includes {
+            for file in self.matching(shown, &pattern, &setting)? {
+                self.file(&file, Some(&setting), None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A file of a Symfony application: what it imports stands before it, and is such a file too, whatever is in it.
+    fn symfony(&mut self, shown: &Path, path: PathBuf, root: Settings) -> Result<()> {
+        let mut unread = Vec::new();
+        for import in imports(&root)? {
+            if !import.is_readable() {
+                unread.push(import.setting);
+                continue;
+            }
+            for file in self.matching(shown, &import.resource, &import.setting)? {
+                if !(import.optional && self.is_absent(&file)) {
+                    self.file(&file, Some(&import.setting), Some(Dialect::Symfony))?;
+                }
+            }
+        }
+        self.loaded.foreign.push(ForeignFile {
+            dialect: Dialect::Symfony,
+            path,
+            root,
+            unread,
+        });
+        Ok(())
+    }
+
+    fn is_absent(&self, file: &Path) -> bool {
+        self.surroundings.absolute(file).symlink_metadata().is_err()
     }
 
     /// The files that an include means, as errors will name them; a pattern's in the order of their names.

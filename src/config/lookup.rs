@@ -2,6 +2,7 @@
 
 use super::model::{Config, ConnectionEntry, ConsumerEntry, ProducerEntry};
 use super::names::those_there_are;
+use super::yaml::scalar;
 use crate::error::{Error, Result};
 
 /// What to do where there is no home to keep the embedded store in.
@@ -52,9 +53,9 @@ impl Config {
 
     fn no_producer_beside(&self, consumer: &ConsumerEntry) -> Error {
         let name = &consumer.name;
-        let mut keys = format!("queue: {}", in_yaml(&consumer.queue.name));
+        let mut keys = format!("queue: {}", scalar(&consumer.queue.name));
         if consumer.connection != self.default {
-            keys = format!("connection: {}, {keys}", in_yaml(&consumer.connection));
+            keys = format!("connection: {}, {keys}", scalar(&consumer.connection));
         }
         let file = self
             .file
@@ -63,7 +64,7 @@ impl Config {
         Error::not_found(format!(
             "no producer is called `{}`, only a consumer; to send to its queue add `producers: {{ {}: {{ {keys} }} }}` to {file}",
             name.escape_debug(),
-            in_yaml(name)
+            scalar(name)
         ))
     }
 
@@ -71,18 +72,6 @@ impl Config {
     pub fn consumer(&self, name: &str) -> Result<&ConsumerEntry> {
         let found = self.consumers.get(name);
         found.ok_or_else(|| not_found("consumer", name, self.consumers.keys()))
-    }
-}
-
-/// A name as a YAML value, quoted where it might be read as something else.
-fn in_yaml(name: &str) -> String {
-    let plain = name.starts_with(|first: char| first.is_ascii_alphabetic())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c))
-        && !["true", "false", "null", "yes", "no", "on", "off"].contains(&name.to_ascii_lowercase().as_str());
-    if plain {
-        name.to_owned()
-    } else {
-        serde_json::Value::from(name).to_string()
     }
 }
 

@@ -17,11 +17,14 @@ mod lookup;
 pub mod model;
 mod names;
 mod offered;
+mod overlay;
+mod predecessors;
 mod producers;
 mod queues;
 mod schema;
 mod sections;
 mod show;
+mod yaml;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -40,6 +43,8 @@ pub use find::{Located, Origin, Surroundings, candidates, locate};
 pub use first::{InitAnswers, first_file};
 pub use implicit::{implicit_consumer, implicit_producer};
 pub use model::{Config, ConnectionEntry, ConsumerEntry, ProducerEntry};
+pub use predecessors::import::{Imported, import};
+pub use predecessors::{LeftOut, Predecessor};
 pub use schema::schema;
 pub use show::show;
 
@@ -56,6 +61,6 @@ pub fn load_with(surroundings: &Surroundings, explicit: Option<&Path>, tables: T
     let Some(located) = locate(surroundings, explicit)? else {
         return decode::decode(surroundings, None, include::Loaded::default(), tables);
     };
-    let loaded = include::read(surroundings, &located)?;
+    let loaded = include::read(surroundings, &located, None)?;
     decode::decode(surroundings, Some(located.file), loaded, tables)
 }

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::predecessors::LeftOut;
 use crate::consumer::{ExitCodes, RetryPolicy};
 use crate::handlers::{Commands, HandlerSpec};
 use crate::queue::{Connector, DriverSpec, Exchange, Queue, Topology};
-use crate::settings::Settings;
+use crate::settings::{Setting, Settings};
 
 /// Everything that was configured.
 pub struct Config {
@@ -28,8 +29,12 @@ pub struct Config {
     pub commands: Arc<Commands>,
     /// Where state is kept that is not the store's.
     pub state_dir: PathBuf,
-    /// The top-level maps of all files as written, to be shown.
-    pub roots: Vec<Settings>,
+    /// The entries of `commands:` as written, to be shown.
+    pub written_commands: Vec<(String, Setting)>,
+    /// What the files of predecessors are to be warned of, a sentence each.
+    pub warnings: Vec<String>,
+    /// What of the files of predecessors is not taken over.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// A named connection.

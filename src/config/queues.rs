@@ -124,7 +124,7 @@ fn described_queue(consumer: &str, setting: &Setting) -> Result<QueueDraft> {
         max_bytes: settings.size(&["max_bytes"])?.filter(|limit| *limit > 0),
         dead_letter: None,
         arguments: native_arguments(&mut settings)?,
-        as_written: false,
+        as_written: settings.boolean(&["as_written"])?.unwrap_or(false),
     };
     let bindings = match settings.setting(&["bindings", "binding"])? {
         None => Vec::new(),

@@ -249,6 +249,11 @@ fn queue() -> Value {
                 size(),
             ),
             key(&["arguments"], ARGUMENTS, arguments()),
+            key(
+                &["as_written"],
+                "Other programs declare this queue too: it is declared with exactly these arguments. Default: false.",
+                boolean(),
+            ),
             old(key(&["nowait"], NO_MEANING, boolean())),
             old(key(&["ticket"], NO_MEANING, json!({}))),
             key(

@@ -1,7 +1,8 @@
 //! The top-level keys of all files, put together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::overlay::{Overlay, laid_over};
 use crate::error::Result;
 use crate::settings::{Setting, Settings};
 
@@ -17,10 +18,40 @@ pub(super) struct Sections {
     pub(super) producers: Entries,
     pub(super) consumers: Entries,
     pub(super) commands: Entries,
+    /// Consumers of predecessors of whose retries nobody has said anything.
+    pub(super) tried_once: Vec<String>,
 }
 
-/// Collects the sections of all files. A name, and a key such as `default`, is given once.
-pub(super) fn collect(roots: Vec<Settings>) -> Result<Sections> {
+const OF_PRODUCERS: Overlay = Overlay::ByKey(&[
+    &["exchange", "exchange_options", "queue"],
+    &["routing_key", "routing-key"],
+]);
+const OF_CONSUMERS: Overlay = Overlay::ByKey(&[
+    &["queue", "queue_options"],
+    &["handler", "callback"],
+    &["prefetch", "qos_count", "qos", "qos_options"],
+]);
+const OF_COMMANDS: Overlay = Overlay::ByKey(&[]);
+
+/// Collects the sections of all files. A name, and a key such as `default`, is given once. `below` are the translated
+/// files of predecessors: what qctl's own files say of the same entry is put over it.
+pub(super) fn collect(roots: Vec<Settings>, below: Vec<Settings>) -> Result<Sections> {
+    let mut sections = read(roots)?;
+    let below = read(below)?;
+    let says_retry = |setting: &Setting| setting.settings().is_ok_and(|own| own.has("retry"));
+    let own = sections.consumers.iter().filter(|(_, setting)| says_retry(setting));
+    let with_retries: HashSet<&String> = own.map(|(name, _)| name).collect();
+    let names = below.consumers.iter().map(|(name, _)| name);
+    sections.tried_once = names.filter(|name| !with_retries.contains(name)).cloned().collect();
+    sections.default = sections.default.or(below.default);
+    lay_over(&mut sections.connections, below.connections, Overlay::Whole);
+    lay_over(&mut sections.producers, below.producers, OF_PRODUCERS);
+    lay_over(&mut sections.consumers, below.consumers, OF_CONSUMERS);
+    lay_over(&mut sections.commands, below.commands, OF_COMMANDS);
+    Ok(sections)
+}
+
+fn read(roots: Vec<Settings>) -> Result<Sections> {
     let mut sections = Sections::default();
     for mut root in roots {
         root.setting(&["include"])?;
@@ -41,6 +72,20 @@ pub(super) fn collect(roots: Vec<Settings>) -> Result<Sections> {
         root.finish()?;
     }
     Ok(sections)
+}
+
+fn lay_over(own: &mut Entries, below: Entries, overlay: Overlay) {
+    let places: HashMap<String, usize> = own
+        .iter()
+        .enumerate()
+        .map(|(at, (name, _))| (name.clone(), at))
+        .collect();
+    for (name, setting) in below {
+        match places.get(&name) {
+            Some(&at) => own[at].1 = laid_over(&own[at].1, &setting, overlay),
+            None => own.push((name, setting)),
+        }
+    }
 }
 
 /// A section that later versions read. Empty ones say nothing and are taken.

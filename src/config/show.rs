@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::model::{Config, ConnectionEntry, ConsumerEntry, ProducerEntry};
-use super::sections;
 use crate::consumer::{Backoff, ExitCodes, RetryPolicy, Verdict};
 use crate::queue::{Exchange, HeaderValue, Headers, Queue};
 
@@ -99,6 +98,7 @@ fn queue(queue: &Queue) -> Value {
         "max_length": queue.max_length,
         "max_bytes": queue.max_bytes,
         "arguments": headers(&queue.arguments),
+        "as_written": queue.as_written,
     })
 }
 
@@ -144,10 +144,12 @@ fn exit_codes(exit_codes: &ExitCodes) -> Value {
 
 /// The commands as written: what is decoded no longer tells a secret variable from other text.
 fn commands(config: &Config) -> Value {
-    let entries = sections::collect(config.roots.clone())
-        .map(|sections| sections.commands)
-        .unwrap_or_default();
-    named(entries.iter().map(|(name, setting)| (name.as_str(), setting.shown())))
+    named(
+        config
+            .written_commands
+            .iter()
+            .map(|(name, setting)| (name.as_str(), setting.shown())),
+    )
 }
 
 fn headers(headers: &Headers) -> Value {

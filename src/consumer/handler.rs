@@ -90,6 +90,10 @@ pub trait Handler: Send + Sync {
     fn in_process(&self) -> bool {
         false
     }
+    /// Called once before the first connection is made: what can never work is refused here.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
     /// Called before the first message and after each reconnect: checks that what it needs is there, starts what must
     /// watch over children. An error of kind `WorkerFault` ends the consumer with 72.
     async fn prepare(&self, lifeline: &Lifeline) -> Result<()> {

@@ -116,6 +116,7 @@ pub async fn run(
     handler: Arc<dyn Handler>,
     stop: Stop,
 ) -> Result<Ended> {
+    handler.check()?;
     let mut watchman = Watchman::new(&settings.limits);
     let mut progress = Progress::default();
     let mut wait = RECONNECT_MIN;

@@ -3,6 +3,7 @@
 pub mod allow;
 mod children;
 pub mod command;
+pub mod elsewhere;
 pub mod exec;
 mod facts;
 pub mod noop;
@@ -42,7 +43,7 @@ pub struct HandlerContext {
 }
 
 /// The table.
-pub static HANDLERS: &[HandlerSpec] = &[command::SPEC, exec::SPEC, noop::SPEC];
+pub static HANDLERS: &[HandlerSpec] = &[command::SPEC, exec::SPEC, noop::SPEC, elsewhere::SPEC];
 
 /// The handler of this kind.
 pub fn find(kind: &str) -> Option<&'static HandlerSpec> {

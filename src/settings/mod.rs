@@ -7,6 +7,7 @@ mod interpolate;
 mod locate;
 mod parse;
 mod path;
+mod piece;
 mod reader;
 mod secret;
 mod setting;
@@ -20,11 +21,13 @@ mod value;
 #[allow(clippy::unwrap_used)]
 mod tests;
 
+pub use parse::Tags;
 pub use path::{Path, Segment};
+pub use piece::{Content, Piece};
 pub use reader::Settings;
 pub use secret::{Secret, SecretSource};
 pub use setting::Setting;
-pub use shown::mask_url;
+pub use shown::{is_secret_name, mask_url};
 pub use source::{Asked, Environment, Form, Source};
 pub use suggest::{one_of, suggestion};
 pub use units::{parse_duration, parse_size};

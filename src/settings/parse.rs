@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, EnumAccess, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
 
 use super::locate;
 use super::path::{Path, Segment};
@@ -31,8 +31,17 @@ pub(super) struct ParseError {
     pub(super) message: String,
 }
 
+/// What becomes of YAML tags such as `!tagged`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tags {
+    /// They are a mistake.
+    Refused,
+    /// What they stand at is read without them: they are another program's.
+    PassedOver,
+}
+
 /// Reads one document.
-pub(super) fn parse(text: &str) -> Result<Value, ParseError> {
+pub(super) fn parse(text: &str, tags: Tags) -> Result<Value, ParseError> {
     if let Some(line) = too_deep(text) {
         return Err(ParseError {
             line,
@@ -43,6 +52,7 @@ pub(super) fn parse(text: &str) -> Result<Value, ParseError> {
     let context = Context {
         problem: RefCell::new(None),
         budget: Cell::new(text.len().saturating_mul(2).saturating_add(ALIAS_BUDGET)),
+        tags,
     };
     let node = Node {
         context: &context,
@@ -61,6 +71,7 @@ struct Problem {
 struct Context {
     problem: RefCell<Option<Problem>>,
     budget: Cell<usize>,
+    tags: Tags,
 }
 
 /// A place while parsing; it costs nothing until an error asks for its path.
@@ -215,7 +226,10 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Value, A::Error> {
-        let (tag, _) = data.variant::<String>()?;
+        let (tag, tagged) = data.variant::<String>()?;
+        if self.context.tags == Tags::PassedOver {
+            return tagged.newtype_variant_seed(self);
+        }
         Err(self.fail(
             self.path(),
             format!("the YAML tag {:?} means nothing here; remove it", format!("!{tag}")),
@@ -331,6 +345,8 @@ fn explain(text: &str, error: &serde_yaml::Error, problem: Option<Problem>) -> P
         "; write it flatter"
     } else if said.contains("repetition limit") {
         "; the aliases (`*name`) of this file unfold to too much"
+    } else if let Some(hint) = unquoted(written) {
+        hint
     } else if written.contains("${") {
         "; put text with `${…}` in quotes, above all inside `{ }` and `[ ]`"
     } else {
@@ -348,6 +364,33 @@ fn explain(text: &str, error: &serde_yaml::Error, problem: Option<Problem>) -> P
         path: Path::default(),
         message: format!("not valid YAML: {}{hint}", said.replace('\n', " ")),
     }
+}
+
+/// What to do where a text begins with a character that means something else to YAML.
+fn unquoted(line: &str) -> Option<&'static str> {
+    let mut before = ' ';
+    let mut opens = false;
+    for character in line.chars() {
+        // A value begins behind a colon, a dash or a comma and a space, or behind an opening bracket.
+        if opens && !character.is_whitespace() {
+            let hint = match character {
+                '*' => "; put text that begins with `*` in quotes, such as '*' or '*.news'",
+                '%' => "; put text that begins with `%` in quotes, such as '%name%'",
+                '@' => "; put text that begins with `@` in quotes, such as '@service'",
+                _ => "",
+            };
+            if !hint.is_empty() {
+                return Some(hint);
+            }
+        }
+        opens = match character {
+            '[' | '{' => true,
+            ' ' => opens || matches!(before, ':' | '-' | ','),
+            _ => false,
+        };
+        before = character;
+    }
+    None
 }
 
 /// The line at which brackets are open deeper than any configuration needs.

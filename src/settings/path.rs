@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// One step into a map or a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Segment {
     /// The value of this key.
     Key(String),
@@ -12,7 +12,7 @@ pub enum Segment {
 }
 
 /// The steps from the top of a file to a value, printed as `consumers.mail.queue.bindings[0]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Path(Vec<Segment>);
 
 impl Path {
@@ -26,6 +26,12 @@ impl Path {
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
         self.step(Segment::Index(index))
+    }
+
+    /// The path these steps further.
+    #[must_use]
+    pub fn join(&self, steps: &[Segment]) -> Self {
+        Self([self.segments(), steps].concat())
     }
 
     /// Its steps.

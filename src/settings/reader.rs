@@ -5,7 +5,7 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::parse::parse;
+use super::parse::{Tags, parse};
 use super::path::Path;
 use super::secret::{Secret, SecretSource};
 use super::setting::Setting;
@@ -32,7 +32,12 @@ pub struct Settings {
 impl Settings {
     /// Reads a file's text. An empty file is an empty map.
     pub fn parse(source: Source) -> Result<Self> {
-        let value = parse(source.text()).map_err(|error| {
+        Self::parse_with(source, Tags::Refused)
+    }
+
+    /// As [`parse`](Self::parse), for files of others too, whose YAML tags may mean something to them.
+    pub fn parse_with(source: Source, tags: Tags) -> Result<Self> {
+        let value = parse(source.text(), tags).map_err(|error| {
             let line = match error.line {
                 0 => String::new(),
                 line => format!(":{line}"),
@@ -200,6 +205,11 @@ impl Settings {
         }
     }
 
+    /// The keys there are, in the order written.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|(key, _)| key.as_str())
+    }
+
     /// This key is there, under this very name.
     pub fn has(&self, key: &str) -> bool {
         self.entries.iter().any(|(known, _)| known == key)
@@ -237,7 +247,7 @@ impl Settings {
 
     /// Where its relative paths start: the folder of its file.
     pub fn folder(&self) -> &FilePath {
-        self.source.folder()
+        self.source.folder(&self.path)
     }
 
     /// An error that names file, line and `key`, which may be given here under one of its aliases; with an empty key the

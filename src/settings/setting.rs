@@ -59,6 +59,11 @@ impl Setting {
         self.source.place(&self.path)
     }
 
+    /// The path in its source.
+    pub fn steps(&self) -> &Path {
+        &self.path
+    }
+
     /// The same value, read with another environment.
     pub(super) fn with_source(&self, source: Source) -> Self {
         Self::new(Arc::new(source), self.path.clone(), self.value.clone())
@@ -71,7 +76,7 @@ impl Setting {
 
     /// Where relative paths in it start: the folder of its file.
     pub fn folder(&self) -> &FilePath {
-        self.source.folder()
+        self.source.folder(&self.path)
     }
 
     /// An error that names file, line and key.
@@ -119,9 +124,13 @@ impl Setting {
             Value::Text(text) => self.interpolated(text)?,
             _ => Cow::Borrowed(""),
         };
+        // A variable is not written by YAML's rules, so it may hold the other words there are.
+        let is_of_variable = matches!(&self.value, Value::Text(text) if has_variables(text));
         match word.trim() {
             "true" | "1" => Ok(true),
             "false" | "0" => Ok(false),
+            "yes" | "on" if is_of_variable => Ok(true),
+            "no" | "off" if is_of_variable => Ok(false),
             _ => Err(self.error(format!("must be true or false, not {}", self.quoted()))),
         }
     }

@@ -67,7 +67,7 @@ fn show(value: &Value) -> serde_json::Value {
 }
 
 /// Whether a key or variable of this name holds a secret. A `…_file` names where one is kept, which may be shown.
-fn is_secret_name(name: &str) -> bool {
+pub fn is_secret_name(name: &str) -> bool {
     const WORDS: &[&str] = &[
         "password",
         "passwd",

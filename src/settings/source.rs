@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::locate;
 use super::path::Path;
+use super::piece::{Place, Places};
 use crate::error::Error;
 
 type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
@@ -100,6 +101,8 @@ pub struct Source {
     text: String,
     environment: Environment,
     asked: Option<Mutex<Vec<Asked>>>,
+    /// What stands in other sources, where this one is put together from pieces of them.
+    elsewhere: Arc<Places>,
 }
 
 impl Source {
@@ -111,7 +114,14 @@ impl Source {
             text,
             environment,
             asked: None,
+            elsewhere: Arc::default(),
         }
+    }
+
+    /// The same source, holding pieces of others.
+    pub(super) fn holding(mut self, pieces: Places) -> Self {
+        self.elsewhere = Arc::new(pieces);
+        self
     }
 
     /// The same text, remembering every key that is asked for.
@@ -124,7 +134,10 @@ impl Source {
     /// The same text with another environment.
     #[must_use]
     pub fn with_environment(&self, environment: Environment) -> Self {
-        Self::new(self.file.clone(), self.folder.clone(), self.text.clone(), environment)
+        Self {
+            elsewhere: Arc::clone(&self.elsewhere),
+            ..Self::new(self.file.clone(), self.folder.clone(), self.text.clone(), environment)
+        }
     }
 
     /// What errors call it.
@@ -132,9 +145,12 @@ impl Source {
         &self.file
     }
 
-    /// Where its relative paths start.
-    pub fn folder(&self) -> &FilePath {
-        &self.folder
+    /// Where the relative paths start that stand in this place of it.
+    pub(super) fn folder(&self, path: &Path) -> &FilePath {
+        match self.origin(path) {
+            Some((place, path)) => place.source.folder(&path),
+            None => &self.folder,
+        }
     }
 
     /// Its environment.
@@ -164,8 +180,24 @@ impl Source {
         }
     }
 
+    /// Where this path stands in another source: the place of the piece that it lies in, and its path there.
+    fn origin(&self, path: &Path) -> Option<(&Place, Path)> {
+        if self.elsewhere.is_empty() {
+            return None;
+        }
+        let steps = path.segments();
+        (0..=steps.len()).rev().find_map(|length| {
+            let before: Path = steps[..length].iter().cloned().collect();
+            let place = self.elsewhere.get(&before)?;
+            Some((place, place.path.join(&steps[length..])))
+        })
+    }
+
     /// `FILE:LINE` of this path.
     pub(super) fn place(&self, path: &Path) -> String {
+        if let Some((place, path)) = self.origin(path) {
+            return place.source.place(&path);
+        }
         match locate::line(&self.text, path) {
             Some(line) => format!("{}:{line}", self.file),
             None => self.file.clone(),
@@ -174,6 +206,9 @@ impl Source {
 
     /// `FILE:LINE: path: message`.
     pub(super) fn error(&self, path: &Path, message: impl fmt::Display) -> Error {
+        if let Some((place, path)) = self.origin(path) {
+            return place.source.error(&path, message);
+        }
         let place = self.place(path);
         if path.is_empty() {
             Error::config(format!("{place}: {message}"))
@@ -182,7 +217,11 @@ impl Source {
         }
     }
 
+    /// The scalar at this path exactly as written.
     pub(super) fn raw(&self, path: &Path) -> Option<String> {
+        if let Some((place, path)) = self.origin(path) {
+            return place.verbatim.then(|| place.source.raw(&path))?;
+        }
         locate::raw(&self.text, path)
     }
 }

@@ -11,6 +11,7 @@ mod echoback;
 mod init;
 mod managedriver;
 mod managequeue;
+mod predecessors;
 mod queuecommand;
 mod queuemessage;
 mod readme;

@@ -23,6 +23,7 @@ fn every_key_that_is_read_is_in_the_schema_and_the_reverse() {
     let loaded = Loaded {
         files: Vec::new(),
         roots: vec![root],
+        foreign: Vec::new(),
     };
     decode::decode(&around, None, loaded, TABLES).unwrap();
     let mut read = BTreeSet::new();

@@ -1,0 +1,125 @@
+//! What the Kaliop bundle keeps in `parameters:` and `services:`: who may run what, and which service takes messages.
+
+use super::console;
+use super::options::Remains;
+use super::parameters::Parameters;
+use super::patterns;
+use super::symfony::SymfonyFiles;
+use crate::config::consumers::handler_of_service;
+use crate::config::decode::Tables;
+use crate::error::Result;
+use crate::handlers::allow::ECHOBACK;
+use crate::settings::{Content, Piece};
+
+/// All its parameters begin so.
+pub(super) const PREFIX: &str = "kaliop_queueing.";
+const ALLOWED_COMMANDS: &str = "kaliop_queueing.default.allowed_commands";
+const DRIVER: &str = "kaliop_queueing.default.driver";
+/// The entry of `commands:` that they become.
+pub(in crate::config) const CONSOLE: &str = "console";
+/// A service that stands for another one of these ends here.
+const LONGEST_CHAIN: usize = 16;
+
+const LISTS: &[(&str, &str)] = &[
+    (
+        "kaliop_queueing.default.allowed_services",
+        "it is for the handler `service`, which this version of qctl does not have",
+    ),
+    (
+        "kaliop_queueing.default.allowed_urls",
+        "it is for the handler `http`, which this version of qctl does not have",
+    ),
+    (
+        "kaliop_queueing.default.workers.list",
+        "this version of qctl keeps no workers; have systemd or another supervisor run `qctl consumer NAME`",
+    ),
+];
+
+/// The `commands:` that the allowed commands come to; `None`: there is no list.
+pub(super) fn commands(parameters: &Parameters, files: &SymfonyFiles) -> Result<Option<Piece>> {
+    let Some(written) = parameters.get(ALLOWED_COMMANDS) else {
+        return Ok(None);
+    };
+    let list = parameters.resolve(ALLOWED_COMMANDS, written)?;
+    let elements = match list.content() {
+        Content::List(elements) => elements.clone(),
+        _ if list.is_null() => Vec::new(),
+        _ => vec![list.clone()],
+    };
+    let mut allow = Vec::new();
+    for element in elements {
+        let text = element.setting().text()?;
+        // qctl has that one itself.
+        if !ECHOBACK.contains(&text.as_str()) {
+            let pattern = patterns::translated(&text).map_err(|message| element.error(message))?;
+            allow.push(element.made_text(pattern.replace("${", "$${")));
+        }
+    }
+    let console = files.paths.iter().find_map(|file| console::find(file));
+    let run = console.as_deref().and_then(std::path::Path::to_str).map(|console| {
+        let words = ["php", &console.replace("${", "$${"), "--no-interaction"];
+        let words = words.map(|word| list.made_text(word)).to_vec();
+        ("run", list.made(Content::List(words)))
+    });
+    let allow = ("allow", list.made(Content::List(allow)));
+    Ok(Some(list.made_map(run.into_iter().chain([allow]))))
+}
+
+/// Tells of the bundle's other parameters that are not taken over.
+pub(super) fn remains(parameters: &Parameters, remains: &mut Remains) -> Result<()> {
+    for (name, why) in LISTS {
+        if let Some(piece) = parameters.get(name) {
+            remains.add(name, piece, *why);
+        }
+    }
+    if let Some(piece) = parameters.get(DRIVER)
+        && parameters.resolve(DRIVER, piece)?.as_text() != Some("rabbitmq")
+    {
+        remains.add(DRIVER, piece, "each entry names its own connection");
+    }
+    Ok(())
+}
+
+/// The handler that a consumer's callback comes to.
+pub(super) fn handler(callback: &Piece, services: Option<&Piece>, tables: Tables) -> Piece {
+    let written = callback.as_text().unwrap_or_default();
+    let service = followed(written, services);
+    match handler_of_service(&service) {
+        Some(kind) if tables.handler(kind).is_some() => callback.made_text(kind),
+        Some(kind) => elsewhere(
+            callback,
+            &format!("the service {written} (`handler: {kind}` is not in this version yet)"),
+        ),
+        None => elsewhere(callback, &format!("the service {written}")),
+    }
+}
+
+/// The handler of what only the predecessor's own application can run.
+pub(super) fn elsewhere(place: &Piece, by: &str) -> Piece {
+    place.made_map([(
+        "elsewhere",
+        place.made_map([("by", place.made_text(by.replace("${", "$${")))]),
+    )])
+}
+
+/// The service that an alias, or the child of a definition, comes down to.
+fn followed(service: &str, services: Option<&Piece>) -> String {
+    let mut name = service.trim_start_matches('@').to_owned();
+    for _ in 0..LONGEST_CHAIN {
+        let Some(definition) = services.and_then(|services| services.get(&name)) else {
+            break;
+        };
+        let next = match definition.as_text() {
+            Some(alias) if alias.starts_with('@') => Some(alias),
+            Some(_) => None,
+            None => ["alias", "parent"]
+                .iter()
+                .find_map(|key| definition.get(key)?.as_text()),
+        };
+        match next {
+            Some(next) => name = next.trim_start_matches('@').to_owned(),
+            None => break,
+        }
+    }
+    name
+}
