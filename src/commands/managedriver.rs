@@ -236,6 +236,7 @@ async fn round_trip(connection: &dyn crate::queue::Connection) -> Result<f64> {
         prefetch: 1,
         slots: 1,
         label: "qctl check".to_owned(),
+        most_deliveries: None,
     };
     let mut subscription = connection.consume(options).await?;
     let begun = Instant::now();

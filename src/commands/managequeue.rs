@@ -59,7 +59,7 @@ enum Action {
     /// Make a queue as configured; -a is for queues that are not
     #[command(visible_alias = "create")]
     Declare(DeclareArgs),
-    /// Look at messages and change nothing
+    /// Look at messages and take none away
     Peek(PeekArgs),
     /// Hand out no messages until resumed
     Pause(Name),
@@ -106,7 +106,7 @@ struct DeclareArgs {
 
 #[derive(Args, Debug)]
 struct PeekArgs {
-    /// Only messages in this state (default: ready, delayed and held)
+    /// Only messages in this state (default: all that the driver shows: ready, delayed and held)
     #[arg(long, value_name = "STATE", value_enum)]
     state: Option<State>,
     /// Only the message with this id (default: any)
@@ -148,9 +148,15 @@ struct PurgeArgs {
 
 #[derive(Args, Debug)]
 struct DeleteArgs {
-    /// Delete although consumers hold messages
-    #[arg(long)]
+    /// Delete although consumers hold messages (RabbitMQ: although there are consumers)
+    #[arg(long, conflicts_with = "if_unused")]
     force: bool,
+    /// Delete only a queue without messages
+    #[arg(long)]
+    if_empty: bool,
+    /// Delete only a queue without consumers
+    #[arg(long)]
+    if_unused: bool,
     /// Tell what would go, and delete nothing
     #[arg(long)]
     dry_run: bool,
@@ -195,6 +201,17 @@ struct RedriveArgs {
     dry_run: bool,
     #[command(flatten)]
     name: Name,
+}
+
+impl RedriveArgs {
+    /// Whether some dead letters are looked at and left.
+    fn selects(&self) -> bool {
+        self.id.is_some()
+            || self.matching.is_some()
+            || self.since.is_some()
+            || self.until.is_some()
+            || self.limit.is_some_and(|limit| limit > 0)
+    }
 }
 
 #[derive(Args, Debug)]

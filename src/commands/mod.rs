@@ -91,12 +91,17 @@ pub fn run(command: &Command, context: &Context) -> Result<Outcome> {
 
 /// Asks before something is destroyed: on a terminal the user, off it only `--yes` will do.
 async fn confirm(context: &Context, question: String) -> Result<bool> {
+    confirm_or(context, question, "add --yes, or try with --dry-run").await
+}
+
+/// As `confirm`; `otherwise` is what to do where nobody can be asked.
+async fn confirm_or(context: &Context, question: String, otherwise: &str) -> Result<bool> {
     if context.global.yes {
         return Ok(true);
     }
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Err(Error::usage(format!(
-            "{question} Nobody can be asked here: add --yes, or try with --dry-run"
+            "{question} Nobody can be asked here: {otherwise}"
         )));
     }
     // The answer may take its time; connections must go on meanwhile. A line is read and not a key: whoever leaves by

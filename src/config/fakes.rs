@@ -74,6 +74,7 @@ fn capabilities() -> Capabilities {
         purge: true,
         list: true,
         peek: true,
+        peek_is_free: true,
         depth: true,
         pause: true,
         by_id: true,

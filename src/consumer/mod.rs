@@ -208,6 +208,7 @@ async fn serve(
             prefetch: settings.prefetch.unwrap_or(slots),
             slots,
             label: settings.label.clone(),
+            most_deliveries: Some(settings.retry.deliveries).filter(|most| *most > 0),
         })
         .await?;
     progress.connected = true;

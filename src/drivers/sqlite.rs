@@ -14,9 +14,9 @@ use tokio::sync::OnceCell;
 
 use crate::error::Result;
 use crate::queue::{
-    Capabilities, ConnectOptions, Connection, Connector, ConsumeOptions, Delivery, DriverSpec, Lifeline, Maintenance,
-    MaintenanceReport, Peek, Peeked, Publication, PublishFailure, Purge, Queue, QueueInfo, Redrive, RedriveReport,
-    Settle, Settlement, Subscription, Ticket, Topology,
+    Capabilities, ConnectOptions, Connection, Connector, ConsumeOptions, Delete, Delivery, DriverSpec, Lifeline,
+    Maintenance, MaintenanceReport, Peek, Peeked, Publication, PublishFailure, Purge, Queue, QueueInfo, Redrive,
+    RedriveReport, Settle, Settlement, Subscription, Ticket, Topology,
 };
 use crate::settings::Settings;
 use crate::store::{
@@ -40,6 +40,7 @@ fn capabilities() -> Capabilities {
         purge: true,
         list: true,
         peek: true,
+        peek_is_free: true,
         depth: true,
         pause: true,
         by_id: true,
@@ -287,6 +288,10 @@ impl Connection for SqliteConnection {
         operations::info(&self.store, queue)
     }
 
+    async fn has_queue(&self, queue: &str) -> Result<bool> {
+        self.store.read(|tx| Ok(tx.queue(queue)?.is_some()))
+    }
+
     async fn list(&self) -> Result<Vec<String>> {
         self.store.read(operations::queue_names)
     }
@@ -318,10 +323,10 @@ impl Connection for SqliteConnection {
         }
     }
 
-    async fn delete(&self, queue: &str, force: bool) -> Result<u64> {
+    async fn delete(&self, queue: &str, delete: Delete) -> Result<u64> {
         self.tidy(queue).await?;
         let name = queue.to_owned();
-        self.store.write(move |tx| operations::delete(tx, &name, force)).await
+        self.store.write(move |tx| operations::delete(tx, &name, delete)).await
     }
 
     async fn set_paused(&self, queue: &str, paused: bool) -> Result<()> {
@@ -348,8 +353,17 @@ impl Connection for SqliteConnection {
     async fn redrive(&self, queue: &str, redrive: &Redrive) -> Result<RedriveReport> {
         let selection = redrive.selection.clone();
         let found = self.store.read(|tx| operations::count_dead(tx, queue, &selection))?;
+        let (dead, _) = self.store.read(|tx| operations::dead_letters_of(tx, queue))?;
+        let left = |moved: u64| -> Result<u64> {
+            let info = operations::info(&self.store, &dead.name)?;
+            let all = info.ready + info.delayed.unwrap_or(0) + info.held.unwrap_or(0);
+            Ok(all.saturating_sub(moved))
+        };
         if redrive.dry_run {
-            return Ok(RedriveReport { moved: found, left: 0 });
+            return Ok(RedriveReport {
+                moved: found,
+                left: left(found)?,
+            });
         }
         // A tenth of a second's worth at a time keeps to the rate without bursts.
         let step = redrive.rate.map_or(500, |rate| u64::from(rate / 10).clamp(1, 500));
@@ -369,10 +383,7 @@ impl Connection for SqliteConnection {
                 tokio::time::sleep(Duration::from_secs_f64(now as f64 / f64::from(rate.max(1)))).await;
             }
         }
-        Ok(RedriveReport {
-            moved,
-            left: found - moved,
-        })
+        Ok(RedriveReport { moved, left: left(0)? })
     }
 
     async fn temporary_queue(&self) -> Result<String> {

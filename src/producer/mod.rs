@@ -136,6 +136,7 @@ impl Producer {
                 prefetch: 1,
                 slots: 1,
                 label: "waiting for a reply".to_owned(),
+                most_deliveries: None,
             })
             .await?;
         message.reply_to = Some(reply_to.clone());

@@ -40,6 +40,8 @@ pub struct QueueInfo {
     pub dead_letter: Option<String>,
     /// The limits and kind of the queue by name.
     pub properties: BTreeMap<String, Value>,
+    /// The broker's own arguments that the queue was made with.
+    pub arguments: BTreeMap<String, Value>,
     /// Where it is bound, where the broker can tell.
     pub bindings: Vec<Binding>,
     /// What qctl has counted since the queue was made: expired, dropped, dead-lettered messages.
@@ -78,15 +80,29 @@ pub enum PeekState {
     Held,
 }
 
-/// A look at messages that changes nothing.
+/// A look at messages that takes none away.
 #[derive(Clone, Debug, Default)]
 pub struct Peek {
-    /// Only messages in this state; `None`: all.
+    /// Only messages in this state; `None`: all that the driver can show.
     pub state: Option<PeekState>,
     /// Only the message with this id.
     pub id: Option<String>,
     /// At most this many.
     pub limit: usize,
+    /// Also where [`LookPrice::Delivery`] is the price.
+    pub at_any_price: bool,
+}
+
+/// What a look at the messages of a queue does to them; each but the first with a sentence for whoever looks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LookPrice {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The broker marks them as handed out before.
+    Mark(String),
+    /// The broker counts a delivery, of which a message has only so many.
+    Delivery(String),
 }
 
 /// A message looked at.
@@ -106,6 +122,17 @@ pub struct Peeked {
     pub due: Option<i64>,
     /// Who holds it.
     pub holder: Option<ConsumerInfo>,
+}
+
+/// Under which conditions a queue is deleted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Delete {
+    /// Although consumers hold messages of it; where the broker does not tell that, although it has consumers.
+    pub force: bool,
+    /// Only where it has no message.
+    pub if_empty: bool,
+    /// Only where it has no consumer.
+    pub if_unused: bool,
 }
 
 /// What a purge takes.
@@ -133,6 +160,9 @@ pub struct Selection {
 /// Moving dead letters back.
 #[derive(Clone, Debug, Default)]
 pub struct Redrive {
+    /// The dead-letter queue they are in; `None`: that of the queue. Where it is the queue itself, each letter goes back to
+    /// where it came from.
+    pub from: Option<String>,
     /// Which.
     pub selection: Selection,
     /// At most this many a second.
@@ -141,6 +171,8 @@ pub struct Redrive {
     pub dry_run: bool,
     /// Give up after this time.
     pub within: Option<Duration>,
+    /// Also where [`LookPrice::Delivery`] is the price of looking at what is not moved.
+    pub at_any_price: bool,
 }
 
 /// What a redrive did.
@@ -148,7 +180,7 @@ pub struct Redrive {
 pub struct RedriveReport {
     /// Moved (or, in a dry run, found).
     pub moved: u64,
-    /// Found but left where they are.
+    /// What the dead-letter queue has left (in a dry run: would have).
     pub left: u64,
 }
 

@@ -15,8 +15,10 @@ pub struct Capabilities {
     pub purge: bool,
     /// Queues can be listed.
     pub list: bool,
-    /// Messages can be looked at without change.
+    /// Messages can be looked at.
     pub peek: bool,
+    /// Looking changes nothing, and shows messages in every state.
+    pub peek_is_free: bool,
     /// Counts of ready messages are exact.
     pub depth: bool,
     /// A queue can be paused for all consumers.

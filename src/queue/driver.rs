@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::admin::{Maintenance, MaintenanceReport, Peek, Peeked, Purge, QueueInfo, Redrive, RedriveReport};
+use super::admin::{
+    Delete, LookPrice, Maintenance, MaintenanceReport, Peek, Peeked, Purge, QueueInfo, Redrive, RedriveReport,
+};
 use super::capabilities::Capabilities;
 use super::delivery::{Delivery, Lifeline, Settlement, Ticket};
 use super::message::Message;
 use super::topology::Topology;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::settings::Settings;
 
 /// A driver: one row of the table in `drivers/mod.rs`.
@@ -155,6 +157,9 @@ pub struct ConsumeOptions {
     pub slots: usize,
     /// Shown to operators.
     pub label: String,
+    /// The consumer gives a message up when it was handed out more often than this; `None`: never. A broker that would give it
+    /// up before, or give it up to nowhere, is refused (rule 10).
+    pub most_deliveries: Option<u32>,
 }
 
 /// An open connection. Dropping it is allowed; `close` gives back what is held at once.
@@ -180,11 +185,36 @@ pub trait Connection: Send + Sync {
         let _ = queue;
         Err(self.denied("info"))
     }
-    /// The names of all queues.
+    /// Whether the queue is there.
+    async fn has_queue(&self, queue: &str) -> Result<bool> {
+        match self.info(queue).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+    /// The names of all queues but qctl's own. `Unsupported` also where the driver could and this broker cannot.
     async fn list(&self) -> Result<Vec<String>> {
         Err(self.denied("list"))
     }
-    /// Looks at messages and changes nothing.
+    /// The figures of several queues, without those that are not there.
+    async fn figures(&self, queues: &[String]) -> Result<Vec<QueueInfo>> {
+        let mut found = Vec::with_capacity(queues.len());
+        for queue in queues {
+            match self.info(queue).await {
+                Ok(info) => found.push(info),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+    /// What [`Connection::peek`] does to the messages of this queue.
+    async fn look_price(&self, queue: &str) -> Result<LookPrice> {
+        let _ = queue;
+        Ok(LookPrice::Nothing)
+    }
+    /// Looks at messages and takes none away.
     async fn peek(&self, queue: &str, peek: &Peek) -> Result<Vec<Peeked>> {
         let _ = (queue, peek);
         Err(self.denied("peek"))
@@ -194,9 +224,9 @@ pub trait Connection: Send + Sync {
         let _ = (queue, purge);
         Err(self.denied("purge"))
     }
-    /// Deletes a queue; refused while messages are held unless `force`. Returns how many messages went with it.
-    async fn delete(&self, queue: &str, force: bool) -> Result<u64> {
-        let _ = (queue, force);
+    /// Deletes a queue, or refuses by the conditions (`Temporary`). Returns how many messages went with it.
+    async fn delete(&self, queue: &str, delete: Delete) -> Result<u64> {
+        let _ = (queue, delete);
         Err(self.denied("delete"))
     }
     /// Stops or resumes handing out, for every consumer.

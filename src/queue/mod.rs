@@ -19,7 +19,8 @@
 //!    where supported. Expired messages are counted and dead-lettered where there is a target; a retry never extends a ttl.
 //! 9. A retry never spins: it is delayed, natively where the driver can.
 //! 10. A message that kills its consumer is found out: deliveries are counted where that survives the death, and what a
-//!     dead consumer had started is next handed out alone.
+//!     dead consumer had started is next handed out alone. A queue whose broker would give a message up before its consumer
+//!     does, or give it up to nowhere, is not consumed.
 
 pub mod admin;
 pub mod capabilities;
@@ -29,8 +30,8 @@ pub mod message;
 pub mod topology;
 
 pub use admin::{
-    ConsumerInfo, Maintenance, MaintenanceReport, Peek, PeekState, Peeked, Purge, QueueInfo, Redrive, RedriveReport,
-    Selection,
+    ConsumerInfo, Delete, LookPrice, Maintenance, MaintenanceReport, Peek, PeekState, Peeked, Purge, QueueInfo,
+    Redrive, RedriveReport, Selection,
 };
 pub use capabilities::Capabilities;
 pub use delivery::{DeadLetter, Delivery, Lifeline, Settlement, Ticket};

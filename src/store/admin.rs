@@ -10,8 +10,8 @@ use super::publish::{decode_headers, encode_headers};
 use super::topology::QueueRow;
 use super::writer::Tx;
 use crate::error::{Error, Result};
-use crate::queue::Selection;
 use crate::queue::message::header;
+use crate::queue::{Delete, Selection};
 use crate::wire::reply::Status;
 
 /// Removes up to `limit` ready or delayed messages; returns how many.
@@ -86,15 +86,29 @@ pub(crate) fn delete_queue(tx: &mut Tx<'_>, queue: i64) -> Result<u64> {
     Ok(removed)
 }
 
-/// Deletes a queue by name; refused while messages are held unless `force`.
-pub(crate) fn delete(tx: &mut Tx<'_>, name: &str, force: bool) -> Result<u64> {
+/// Deletes a queue by name, unless the conditions stand against it.
+pub(crate) fn delete(tx: &mut Tx<'_>, name: &str, delete: Delete) -> Result<u64> {
     let queue = tx.expect_queue(name)?;
-    let held: i64 = tx.sql(tx.connection.query_row(
-        "SELECT count(*) FROM message INDEXED BY message_held WHERE queue = ?1 AND state >= 2",
-        [queue.id],
-        |row| row.get(0),
-    ))?;
-    if held > 0 && !force {
+    let count =
+        |statement: &str| -> Result<i64> { tx.sql(tx.connection.query_row(statement, [queue.id], |row| row.get(0))) };
+    if delete.if_unused {
+        let consumers = count("SELECT count(*) FROM owner WHERE queue = ?1")?;
+        if consumers > 0 {
+            return Err(Error::temporary(format!(
+                "queue `{name}` has {consumers} consumer(s), so it is not unused; `qctl managequeue info` names them"
+            )));
+        }
+    }
+    if delete.if_empty {
+        let messages = count("SELECT count(*) FROM message WHERE queue = ?1")?;
+        if messages > 0 {
+            return Err(Error::temporary(format!(
+                "queue `{name}` has {messages} message(s), so it is not empty; purge it first, or delete it without --if-empty"
+            )));
+        }
+    }
+    let held = count("SELECT count(*) FROM message INDEXED BY message_held WHERE queue = ?1 AND state >= 2")?;
+    if held > 0 && !delete.force {
         return Err(Error::temporary(format!(
             "queue `{name}` has {held} message(s) in consumers' hands; stop its consumers, or use --force to delete them too"
         )));
@@ -147,7 +161,7 @@ pub(crate) fn withdraw(tx: &mut Tx<'_>, id: &str, reply_to: &str) -> Result<bool
 }
 
 /// Where the dead letters of a queue are: its dead-letter queue or, for one that holds dead letters, itself.
-fn dead_letters_of(tx: &mut Tx<'_>, name: &str) -> Result<(Arc<QueueRow>, Option<String>)> {
+pub(crate) fn dead_letters_of(tx: &mut Tx<'_>, name: &str) -> Result<(Arc<QueueRow>, Option<String>)> {
     let queue = tx.expect_queue(name)?;
     match queue.dead_letter.clone() {
         Some(dead) => Ok((tx.expect_queue(&dead)?, Some(name.to_owned()))),

@@ -364,7 +364,8 @@ fn exclusively<T>(
 /// The operations that the driver runs in the store.
 pub(crate) mod operations {
     pub(crate) use super::admin::{
-        count_dead, delete, drop_message, expire_now, purge_some, redrive_some, release_message, set_paused, withdraw,
+        count_dead, dead_letters_of, delete, drop_message, expire_now, purge_some, redrive_some, release_message,
+        set_paused, withdraw,
     };
     pub(crate) use super::look::{info, peek};
     pub(crate) use super::owners::reap;

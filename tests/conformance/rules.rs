@@ -8,8 +8,8 @@ use futures_util::FutureExt;
 use qctl::ErrorKind;
 use qctl::queue::message::header;
 use qctl::queue::{
-    Binding, DeadLetter, Exchange, ExchangeKind, HeaderValue, Headers, Message, Peek, PeekState, Publication, Purge,
-    Queue, Redrive, Selection, Settlement, Topology,
+    Binding, DeadLetter, Delete, Exchange, ExchangeKind, HeaderValue, Headers, LookPrice, Message, Peek, PeekState,
+    Publication, Purge, Queue, Redrive, Selection, Settlement, Topology,
 };
 
 use crate::subject::{
@@ -44,6 +44,7 @@ macro_rules! for_each_rule {
             one_id_within_the_window_is_one_message,
             a_full_queue_refuses_for_now,
             looking_changes_nothing,
+            looking_takes_nothing_away,
             a_paused_queue_hands_out_nothing,
             purge_and_delete_take_what_they_say,
             one_message_is_dropped_or_released_by_its_id,
@@ -210,6 +211,10 @@ pub(crate) async fn rule_03_a_delivery_dropped_unsettled_comes_back(subject: &dy
 
 pub(crate) async fn rule_04_settling_what_is_no_longer_ours_is_delivery_lost(subject: &dyn Subject) {
     let connection = subject.connect().await;
+    let by_force = Delete {
+        force: true,
+        ..Delete::default()
+    };
     declare(&*connection, queue("q")).await;
     for settlement in [
         Settlement::Ack,
@@ -222,7 +227,7 @@ pub(crate) async fn rule_04_settling_what_is_no_longer_ours_is_delivery_lost(sub
         let mut subscription = consume(&*connection, "q", 1).await;
         let delivery = take_one(&mut *subscription).await;
         let settler = subscription.settler();
-        subject.connect().await.delete("q", true).await.unwrap();
+        subject.connect().await.delete("q", by_force).await.unwrap();
         let error = settler.settle(delivery.ticket, settlement.clone()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::DeliveryLost, "{settlement:?}");
     }
@@ -390,7 +395,11 @@ pub(crate) async fn rule_07_what_is_denied_is_unsupported(subject: &dyn Subject)
             can.withdraw,
             connection.withdraw("none", "r").await.map(drop),
         ),
-        ("delete", can.delete, connection.delete("q", false).await.map(drop)),
+        (
+            "delete",
+            can.delete,
+            connection.delete("q", Delete::default()).await.map(drop),
+        ),
     ] {
         match result {
             Ok(()) => assert!(can, "{verb} works but is denied"),
@@ -840,11 +849,12 @@ pub(crate) async fn a_full_queue_refuses_for_now(subject: &dyn Subject) {
 }
 
 pub(crate) async fn looking_changes_nothing(subject: &dyn Subject) {
-    if !subject.capabilities().peek {
+    if !subject.capabilities().peek_is_free {
         return;
     }
     let connection = subject.connect().await;
     declare(&*connection, queue("q")).await;
+    assert_eq!(connection.look_price("q").await.unwrap(), LookPrice::Nothing);
     publish(&*connection, "q", &["held", "ready"]).await;
     let delay = Some(Duration::from_mins(1));
     connection
@@ -885,14 +895,14 @@ pub(crate) async fn looking_changes_nothing(subject: &dyn Subject) {
     let one = Peek {
         id: Some("delayed".to_owned()),
         limit: 10,
-        state: None,
+        ..Peek::default()
     };
     let found = looker.peek("q", &one).await.unwrap();
     assert_eq!((found.len(), found[0].state), (1, PeekState::Delayed));
     let only_held = Peek {
         state: Some(PeekState::Held),
         limit: 10,
-        id: None,
+        ..Peek::default()
     };
     let found = looker.peek("q", &only_held).await.unwrap();
     assert_eq!(
@@ -905,6 +915,59 @@ pub(crate) async fn looking_changes_nothing(subject: &dyn Subject) {
         Some(1),
         "looking is no delivery"
     );
+}
+
+pub(crate) async fn looking_takes_nothing_away(subject: &dyn Subject) {
+    let can = subject.capabilities();
+    if !can.peek || can.peek_is_free {
+        return;
+    }
+    let connection = subject.connect().await;
+    declare(&*connection, queue("q")).await;
+    assert!(
+        matches!(connection.look_price("q").await.unwrap(), LookPrice::Mark(told) if !told.is_empty()),
+        "what it changes is told"
+    );
+    publish(&*connection, "q", &["a", "b", "c"]).await;
+    let found = |look: Peek| {
+        let connection = &connection;
+        async move {
+            let found = connection.peek("q", &look).await.unwrap();
+            let bodies = found.into_iter().map(|peeked| {
+                assert_eq!(peeked.state, PeekState::Ready);
+                String::from_utf8(peeked.message.body).unwrap()
+            });
+            bodies.collect::<Vec<_>>()
+        }
+    };
+    let at_most = |limit| Peek {
+        limit,
+        ..Peek::default()
+    };
+    for _ in 0..2 {
+        assert_eq!(found(at_most(10)).await, ["a", "b", "c"], "as they stand in the queue");
+    }
+    assert_eq!(found(at_most(2)).await, ["a", "b"]);
+    let by_id = Peek {
+        id: Some("b".to_owned()),
+        ..at_most(10)
+    };
+    assert_eq!(found(by_id).await, ["b"]);
+    for state in [PeekState::Delayed, PeekState::Held] {
+        let hidden = Peek {
+            state: Some(state),
+            ..at_most(10)
+        };
+        let error = connection.peek("q", &hidden).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    }
+    assert_eq!(connection.info("q").await.unwrap().ready, 3);
+    let mut subscription = consume(&*connection, "q", 1).await;
+    for expected in ["a", "b", "c"] {
+        let delivery = take_one(&mut *subscription).await;
+        assert_eq!(text(&delivery), expected, "nothing is lost or moved");
+        settle(&*subscription, delivery, Settlement::Ack).await;
+    }
 }
 
 pub(crate) async fn a_paused_queue_hands_out_nothing(subject: &dyn Subject) {
@@ -946,12 +1009,33 @@ pub(crate) async fn purge_and_delete_take_what_they_say(subject: &dyn Subject) {
         waiting,
         "ready and delayed, not what is held"
     );
-    let error = connection.delete("q", false).await.unwrap_err();
+    let error = connection.delete("q", Delete::default()).await.unwrap_err();
     assert!(error.message().contains("--force"), "{error}");
     settle(&*subscription, held, Settlement::Ack).await;
     subscription.close().await.unwrap();
     publish(&*connection, "q", &["x"]).await;
-    assert_eq!(connection.delete("q", false).await.unwrap(), 1);
+    let if_empty = Delete {
+        if_empty: true,
+        ..Delete::default()
+    };
+    let error = connection.delete("q", if_empty).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Temporary, "{error}");
+    let waiting = consume(&*connection, "q.dead", 1).await;
+    let if_unused = Delete {
+        force: true,
+        if_unused: true,
+        ..Delete::default()
+    };
+    let error = connection.delete("q.dead", if_unused).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Temporary, "{error}");
+    waiting.close().await.unwrap();
+    let if_neither = Delete {
+        if_empty: true,
+        if_unused: true,
+        ..Delete::default()
+    };
+    assert_eq!(connection.delete("q.dead", if_neither).await.unwrap(), 0);
+    assert_eq!(connection.delete("q", Delete::default()).await.unwrap(), 1);
     assert_eq!(connection.info("q").await.unwrap_err().kind(), ErrorKind::NotFound);
 }
 

@@ -63,7 +63,8 @@ impl Subject for Amqp {
     }
 
     fn connector(&self) -> Arc<dyn Connector> {
-        amqp::connector(&self.vhost.url()).unwrap()
+        let management = self.vhost.rabbit().management_url();
+        amqp::connector(&self.vhost.url(), Some(&management)).unwrap()
     }
 }
 
@@ -126,6 +127,7 @@ pub(crate) async fn consume(connection: &dyn Connection, name: &str, prefetch: u
         prefetch,
         slots: prefetch,
         label: "conformance".to_owned(),
+        most_deliveries: None,
     };
     connection.consume(options).await.unwrap()
 }

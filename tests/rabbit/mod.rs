@@ -86,6 +86,11 @@ impl Rabbit {
         )
     }
 
+    /// For a connection's `management:`.
+    pub fn management_url(&self) -> String {
+        format!("http://{}", self.address("MANAGEMENT"))
+    }
+
     pub fn amqp(&self) -> SocketAddr {
         self.address("AMQP")
     }

@@ -8,7 +8,7 @@ use crate::commands::{Outcome, confirm};
 use crate::context::Workplace;
 use crate::error::{Error, ErrorKind, Result};
 use crate::output::one_line;
-use crate::queue::{Peek, PeekState, Purge, Redrive, Selection};
+use crate::queue::{Delete, Peek, PeekState, Purge, Redrive, Selection};
 
 /// `pause` and `resume`.
 pub(super) async fn set_paused(
@@ -93,7 +93,12 @@ pub(super) async fn delete(place: &Workplace<'_>, given: Option<&str>, args: &De
     if !confirm(place.context, format!("Delete queue {queue} and all its messages?")).await? {
         return Ok(refused(place));
     }
-    let gone = target.connection.delete(queue, args.force).await?;
+    let delete = Delete {
+        force: args.force,
+        if_empty: args.if_empty,
+        if_unused: args.if_unused,
+    };
+    let gone = target.connection.delete(queue, delete).await?;
     place
         .context
         .output
@@ -124,9 +129,9 @@ pub(super) async fn drop_message(place: &Workplace<'_>, given: Option<&str>, arg
 /// Whether a message is in one of these states: what a dry run tells.
 async fn is_in(target: &Target, id: &str, states: &[PeekState]) -> Result<bool> {
     let look = Peek {
-        state: None,
         id: Some(id.to_owned()),
         limit: 10,
+        ..Peek::default()
     };
     let found = target.connection.peek(&target.queue, &look).await?;
     Ok(found.iter().any(|peeked| states.contains(&peeked.state)))
@@ -138,6 +143,7 @@ async fn not_dropped(target: &Target, id: &str) -> Error {
         state: Some(PeekState::Held),
         id: Some(id.to_owned()),
         limit: 1,
+        ..Peek::default()
     };
     let queue = &target.queue;
     match target.connection.peek(queue, &held).await {
@@ -183,7 +189,13 @@ pub(super) async fn redrive(place: &Workplace<'_>, given: Option<&str>, args: &R
             target.queue
         )));
     };
+    if (args.dry_run || args.selects())
+        && !super::peek::agree_on_price(place, &target, &dead, "Look for them all the same?").await?
+    {
+        return Ok(refused(place));
+    }
     let redrive = Redrive {
+        from: Some(dead.clone()),
         selection: Selection {
             id: args.id.clone(),
             matching: args.matching.clone(),
@@ -194,6 +206,7 @@ pub(super) async fn redrive(place: &Workplace<'_>, given: Option<&str>, args: &R
         rate: args.rate.filter(|rate| *rate > 0),
         dry_run: args.dry_run,
         within: None,
+        at_any_price: true,
     };
     let named = back_to.as_ref().unwrap_or(&target.queue);
     let report = target.connection.redrive(named, &redrive).await?;
@@ -206,14 +219,11 @@ pub(super) async fn redrive(place: &Workplace<'_>, given: Option<&str>, args: &R
             "; `qctl managequeue peek --state dead` shows what there is",
         ));
     }
-    let left = left_in(&target, &dead, if args.dry_run { report.moved } else { 0 })
-        .await?
-        .unwrap_or(report.left);
     let document = json!({
         "queue": back_to,
         "from": dead,
         "moved": report.moved,
-        "left": left,
+        "left": report.left,
         "dry_run": args.dry_run,
     });
     place.context.output.report(&document, |_| {
@@ -223,24 +233,11 @@ pub(super) async fn redrive(place: &Workplace<'_>, given: Option<&str>, args: &R
             None => "to the queues they came from".to_owned(),
         };
         format!(
-            "{verb} {} dead letter(s) of {dead} back {place}, {left} left",
-            report.moved
+            "{verb} {} dead letter(s) of {dead} back {place}, {} left",
+            report.moved, report.left
         )
     })?;
     Ok(Outcome::DONE)
-}
-
-/// What remains in the dead-letter queue once `leaving` have left it; `None` where the broker does not count.
-async fn left_in(target: &Target, dead: &str, leaving: u64) -> Result<Option<u64>> {
-    match target.connection.info(dead).await {
-        Ok(info) => {
-            let all = info.ready + info.delayed.unwrap_or(0) + info.held.unwrap_or(0);
-            Ok(Some(all.saturating_sub(leaving)))
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Some(0)),
-        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 fn say_one(place: &Workplace<'_>, args: &MessageArgs, target: &Target, done: &str, verb: &str) -> Result<Outcome> {
@@ -260,7 +257,8 @@ fn no_such_message(id: &str, queue: &str, further: &str) -> Error {
     Error::not_found(format!("no message {} in queue {queue}{further}", one_line(id)))
 }
 
-fn refused(place: &Workplace<'_>) -> Outcome {
+/// Nothing was agreed to.
+pub(super) fn refused(place: &Workplace<'_>) -> Outcome {
     place.context.output.note("nothing was changed");
     Outcome(1)
 }

@@ -11,7 +11,7 @@ use crate::commands::Outcome;
 use crate::context::Workplace;
 use crate::error::{Error, ErrorKind, Result};
 use crate::queue::topology::usual_dead_letter;
-use crate::queue::{HeaderValue, Queue, Topology};
+use crate::queue::{HeaderValue, Headers, Queue, QueueInfo, Topology};
 use crate::settings::suggestion;
 
 const PROPERTIES: &[&str] = &[
@@ -81,6 +81,9 @@ async fn unconfigured(target: &Target) -> Result<Queue> {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => return Ok(new),
         Err(error) => return Err(error),
     };
+    if !info.arguments.is_empty() {
+        return Ok(as_it_is(new, &info));
+    }
     let number = |name: &str| info.properties.get(name).and_then(Value::as_u64);
     let ttl = info.properties.get("ttl_seconds").and_then(Value::as_f64);
     Ok(Queue {
@@ -93,8 +96,45 @@ async fn unconfigured(target: &Target) -> Result<Queue> {
     })
 }
 
+/// A queue of a broker that tells the arguments it was made with.
+fn as_it_is(new: Queue, info: &QueueInfo) -> Queue {
+    let is = |name: &str, usually: bool| info.properties.get(name).and_then(Value::as_bool).unwrap_or(usually);
+    let arguments: Headers = info
+        .arguments
+        .iter()
+        .filter_map(|(name, value)| Some((name.clone(), native(value)?)))
+        .collect();
+    Queue {
+        durable: is("durable", true),
+        auto_delete: is("auto_delete", false),
+        exclusive: is("exclusive", false),
+        dead_letter: info
+            .dead_letter
+            .clone()
+            .filter(|_| arguments.contains_key("x-dead-letter-exchange")),
+        arguments,
+        ..new
+    }
+}
+
+fn native(value: &Value) -> Option<HeaderValue> {
+    match value {
+        Value::Bool(value) => Some(HeaderValue::Bool(*value)),
+        Value::Number(value) => value
+            .as_i64()
+            .map(HeaderValue::Int)
+            .or_else(|| value.as_f64().map(HeaderValue::Float)),
+        Value::String(value) => Some(HeaderValue::Text(value.clone())),
+        _ => None,
+    }
+}
+
 fn set(queue: &mut Queue, name: &str, value: &str) -> Result<()> {
     let wrong = |reason: String| Error::bad_input(format!("-a {name}: {reason}"));
+    // What a queue has by the broker's own argument is said anew by the portable key.
+    for argument in spelt(name) {
+        queue.arguments.remove(*argument);
+    }
     match name {
         "durable" => queue.durable = boolean(value).map_err(wrong)?,
         "auto_delete" | "autodelete" => queue.auto_delete = boolean(value).map_err(wrong)?,
@@ -132,6 +172,18 @@ fn set(queue: &mut Queue, name: &str, value: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The broker's arguments that a portable key is spelt as.
+fn spelt(name: &str) -> &'static [&'static str] {
+    match name {
+        "max_priority" => &["x-max-priority"],
+        "ttl" => &["x-message-ttl"],
+        "max_length" => &["x-max-length"],
+        "max_bytes" => &["x-max-length-bytes"],
+        "dead_letter" => &["x-dead-letter-exchange", "x-dead-letter-routing-key"],
+        _ => &[],
+    }
 }
 
 fn boolean(value: &str) -> Result<bool, String> {

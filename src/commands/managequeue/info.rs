@@ -1,5 +1,7 @@
 //! `info`: a queue's figures, ending with why nothing moves.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -59,6 +61,7 @@ fn text(report: &Report) -> String {
         ("dead letters to".to_owned(), known(info.dead_letter.as_ref())),
     ];
     rows.extend(info.properties.iter().map(|(name, value)| property(name, value)));
+    rows.extend((!info.arguments.is_empty()).then(|| ("arguments".to_owned(), arguments(&info.arguments))));
     rows.extend(info.bindings.iter().map(|binding| {
         let place = format!("{} {}", binding.exchange, binding.routing_key);
         ("binding".to_owned(), place)
@@ -87,6 +90,17 @@ fn text(report: &Report) -> String {
         text.push_str(&crate::output::one_line(reason));
     }
     text
+}
+
+/// The broker's own arguments, as `-a` takes them.
+fn arguments(arguments: &BTreeMap<String, Value>) -> String {
+    let told = arguments.iter().map(|(name, value)| {
+        format!(
+            "{name}={}",
+            value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+        )
+    });
+    told.collect::<Vec<_>>().join(" ")
 }
 
 /// A limit by its name, with its unit.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::commands::Outcome;
+use crate::config::Config;
 use crate::context::Workplace;
 use crate::error::{ErrorKind, Result};
 use crate::output::{human_seconds, known, table};
@@ -85,23 +86,32 @@ pub(super) fn configured(place: &Workplace<'_>) -> Result<Outcome> {
 
 /// The broker's queues with their figures.
 pub(super) async fn available(place: &Workplace<'_>, given: Option<&str>, pattern: Option<&str>) -> Result<Outcome> {
-    let connection = place.connect(place.connection_or(given, "")?).await?;
-    let mut names = connection.list().await?;
+    let entry = place.connection_or(given, "")?;
+    let connection = place.connect(entry).await?;
+    let mut names = match connection.list().await {
+        Ok(names) => names,
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            place.context.output.note(format_args!(
+                "{error}; these are the queues of connection {} that the configuration names",
+                entry.name
+            ));
+            named_on(&place.config, &entry.name)
+        }
+        Err(error) => return Err(error),
+    };
     names.sort_unstable();
     names.retain(|name| pattern.is_none_or(|pattern| glob(pattern, name)));
-    let mut rows = Vec::with_capacity(names.len());
-    for name in names {
-        match connection.info(&name).await {
-            Ok(info) => rows.push(info),
-            // It went between the list and the look, or the driver has names only.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) if error.kind() == ErrorKind::Unsupported => rows.push(QueueInfo {
+    let rows: Vec<QueueInfo> = match connection.figures(&names).await {
+        // The driver has names only.
+        Err(error) if error.kind() == ErrorKind::Unsupported => names
+            .into_iter()
+            .map(|name| QueueInfo {
                 name,
                 ..QueueInfo::default()
-            }),
-            Err(error) => return Err(error),
-        }
-    }
+            })
+            .collect(),
+        rows => rows?,
+    };
     place.context.output.report(&rows, |rows| {
         if rows.is_empty() {
             return String::new();
@@ -128,6 +138,26 @@ pub(super) async fn available(place: &Workplace<'_>, given: Option<&str>, patter
         )
     })?;
     Ok(Outcome::DONE)
+}
+
+/// The queues of this connection that the configuration names, those for dead letters included.
+fn named_on(config: &Config, connection: &str) -> Vec<String> {
+    let consumers = config
+        .consumers
+        .values()
+        .map(|entry| (&entry.connection, &entry.topology));
+    let producers = config
+        .producers
+        .values()
+        .map(|entry| (&entry.connection, &entry.topology));
+    let queues = consumers
+        .chain(producers)
+        .filter(|(entry, _)| *entry == connection)
+        .flat_map(|(_, topology)| &topology.queues);
+    let names: BTreeSet<&String> = queues
+        .flat_map(|queue| std::iter::once(&queue.name).chain(&queue.dead_letter))
+        .collect();
+    names.into_iter().cloned().collect()
 }
 
 /// Whether `name` matches a pattern in which `*` is any text and `?` any character; in linear memory and without

@@ -1,16 +1,17 @@
-//! `peek`: a look at messages that changes nothing.
+//! `peek`: a look at messages that takes none away, and says first what it does to them.
 
 use serde_json::{Value, json};
 
+use super::change::refused;
 use super::target::Target;
 use super::{PeekArgs, State};
-use crate::commands::Outcome;
 use crate::commands::sending::headers_json;
+use crate::commands::{Outcome, confirm_or};
 use crate::context::Workplace;
 use crate::error::{Error, Result};
 use crate::output::{encoded, human_bytes, human_time, known, one_line, preview, printable, rfc3339, table};
 use crate::queue::message::header;
-use crate::queue::{HeaderValue, Peek, PeekState, Peeked};
+use crate::queue::{HeaderValue, LookPrice, Peek, PeekState, Peeked};
 
 /// Shows messages of one queue.
 pub(super) async fn run(place: &Workplace<'_>, given: Option<&str>, args: &PeekArgs) -> Result<Outcome> {
@@ -37,7 +38,12 @@ pub(super) async fn run(place: &Workplace<'_>, given: Option<&str>, args: &PeekA
             0 => usize::MAX,
             limit => usize::try_from(limit).unwrap_or(usize::MAX),
         },
+        at_any_price: true,
     };
+    let shows = !matches!(state, Some(PeekState::Delayed | PeekState::Held));
+    if shows && !agree_on_price(place, &target, &queue, "Look all the same?").await? {
+        return Ok(refused(place));
+    }
     let found = target.connection.peek(&queue, &peek).await?;
     let is_dead = args.state == Some(State::Dead) || target.is_for_dead_letters().await?;
     if found.is_empty()
@@ -64,6 +70,26 @@ pub(super) async fn run(place: &Workplace<'_>, given: Option<&str>, args: &PeekA
         })?;
     }
     Ok(Outcome::DONE)
+}
+
+/// Says what a look at the messages of `queue` does to them; where it uses them up, it is done only if that is agreed to.
+pub(super) async fn agree_on_price(
+    place: &Workplace<'_>,
+    target: &Target,
+    queue: &str,
+    question: &str,
+) -> Result<bool> {
+    match target.connection.look_price(queue).await? {
+        LookPrice::Nothing => Ok(true),
+        LookPrice::Mark(told) => {
+            place.context.output.note(one_line(&told));
+            Ok(true)
+        }
+        LookPrice::Delivery(told) => {
+            let question = format!("{}. {question}", one_line(&told));
+            confirm_or(place.context, question, "add --yes").await
+        }
+    }
 }
 
 fn state_name(state: PeekState, is_dead: bool) -> &'static str {

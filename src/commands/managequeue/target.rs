@@ -106,19 +106,17 @@ impl Target {
 
     /// A queue that is not there gets the names that are, instead of whatever the verb would make of it.
     async fn require(&self, place: &Workplace<'_>, name: &str) -> Result<()> {
-        let there = match self.connection.list().await {
-            Ok(there) => there,
+        match self.connection.has_queue(&self.queue).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
             Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(()),
             Err(error) => return Err(error),
+        }
+        let there = match self.connection.list().await {
+            Ok(there) => there,
+            Err(error) if error.kind() == ErrorKind::Unsupported => Vec::new(),
+            Err(error) => return Err(error),
         };
-        if there.contains(&self.queue) {
-            return Ok(());
-        }
-        // Queues of those who wait for a reply are there, but not listed.
-        match self.connection.info(&self.queue).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            _ => return Ok(()),
-        }
         let config = &place.config;
         let entries = config.consumers.keys().chain(config.producers.keys());
         let known = entries.chain(&there).map(String::as_str);

@@ -64,7 +64,6 @@ pub(super) struct Address {
     pub(super) max_body: u64,
     /// `None`: the broker lets a delivery be held for ever.
     pub(super) consumer_timeout: Option<Duration>,
-    #[expect(dead_code, reason = "the management client comes next")]
     pub(super) management: ManagementSettings,
 }
 

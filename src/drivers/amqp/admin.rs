@@ -1,34 +1,29 @@
-//! What operators ask of queues.
+//! What operators do with whole queues: list, empty and delete them.
 
 use lapin::options::{QueueDeleteOptions, QueuePurgeOptions};
 use lapin::protocol::AMQPSoftError;
 
 use super::connection::AmqpConnection;
 use super::fault;
+use super::ladder;
+use super::nature::{Kind, Nature};
+use super::pause;
 use super::properties::short;
-use crate::error::{Error, ErrorKind, Result};
-use crate::queue::{Purge, QueueInfo};
+use crate::error::{Error, Result};
+use crate::queue::{Delete, Purge};
 
-/// The figures of a queue.
-pub(super) async fn info(connection: &AmqpConnection, queue: &str) -> Result<QueueInfo> {
-    let (ready, consumers) = connection.depth(queue).await?;
-    let dead_letter = connection.dead_letter(queue);
-    let dead = match &dead_letter {
-        None => None,
-        Some(dead) => match connection.depth(dead).await {
-            Ok((ready, _)) => Some(u64::from(ready)),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        },
+/// The names of the vhost's queues, but for qctl's own.
+pub(super) async fn list(connection: &AmqpConnection) -> Result<Vec<String>> {
+    let Some(queues) = connection.management.queues().await else {
+        let reason = connection.management.absence().await.unwrap_or("it does not tell");
+        return Err(Error::unsupported(format!(
+            "only RabbitMQ's management API tells which queues there are, and it is not used: {reason}"
+        )));
     };
-    Ok(QueueInfo {
-        name: queue.to_owned(),
-        ready: ready.into(),
-        dead,
-        consumers: Some(consumers.into()),
-        dead_letter,
-        ..QueueInfo::default()
-    })
+    let names = queues.into_iter().map(|queue| queue.name);
+    Ok(names
+        .filter(|name| !ladder::is_rung(name) && !pause::is_own(name))
+        .collect())
 }
 
 /// Removes what is ready.
@@ -45,27 +40,50 @@ pub(super) async fn purge(connection: &AmqpConnection, queue: &str, purge: Purge
     Ok(removed.into())
 }
 
-/// Deletes a queue.
-pub(super) async fn delete(connection: &AmqpConnection, queue: &str, force: bool) -> Result<u64> {
-    let channel = connection.link.channel().await?;
-    let options = QueueDeleteOptions {
-        if_unused: !force,
-        if_empty: false,
+/// Deletes a queue. The broker itself looks at the conditions; a quorum queue knows none, so there we look just before.
+pub(super) async fn delete(connection: &AmqpConnection, queue: &str, delete: Delete) -> Result<u64> {
+    // Deleting what is not there is no error to AMQP, and a typo to whoever asks.
+    let (ready, consumers) = connection.depth(queue).await?;
+    let mut options = QueueDeleteOptions {
+        // The broker does not tell what is held, only who may hold it.
+        if_unused: delete.if_unused || !delete.force,
+        if_empty: delete.if_empty,
         nowait: false,
     };
-    // Deleting what is not there is no error to AMQP, and a typo to whoever asks.
-    connection.depth(queue).await?;
+    let refusal = |used: bool| {
+        Error::temporary(if used && delete.if_unused {
+            format!("queue `{queue}` has consumers, so it is not unused; `qctl managequeue info` names them")
+        } else if used {
+            format!("queue `{queue}` is used by consumers; stop them first, or delete it all the same with --force")
+        } else {
+            format!("queue `{queue}` has messages, so it is not empty; purge it first, or delete it without --if-empty")
+        })
+    };
+    if options.if_unused || options.if_empty {
+        let nature = Nature::exactly(connection, queue).await?;
+        if nature.is_none_or(|nature| nature.kind != Kind::Classic) {
+            if options.if_unused && consumers > 0 {
+                return Err(refusal(true));
+            }
+            if options.if_empty && ready > 0 {
+                return Err(refusal(false));
+            }
+            options.if_unused = false;
+            options.if_empty = false;
+        }
+    }
+    let channel = connection.link.channel().await?;
     let removed = channel
         .queue_delete(short("the queue's name", queue)?, options)
         .await
         .map_err(|error| {
             if fault::is_soft(&error, &AMQPSoftError::PRECONDITIONFAILED) {
-                return Error::temporary(format!(
-                    "queue `{queue}` is used by consumers; stop them first, or delete it all the same with --force"
-                ));
+                let said = fault::answer(&error).map(fault::told).unwrap_or_default();
+                return refusal(!said.contains("not empty"));
             }
             fault::refused(&error, connection.link.endpoint(), &format!("queue `{queue}`"))
         })?;
+    pause::forget(&channel, queue).await;
     let _ = channel.close(200, "done".into()).await;
     Ok(removed.into())
 }

@@ -16,16 +16,18 @@ use super::declare;
 use super::fault;
 use super::ladder;
 use super::link::Link;
+use super::management::Management;
+use super::nature::{Kind, Nature, check_deliveries};
 use super::properties::{of_message, short};
 use super::publisher::{Named, Outgoing, Publisher};
 use super::reply::{self, Replies};
 use super::subscription::{AmqpSubscription, Shared, Source};
-use super::{SPEC_NAME, admin};
-use crate::error::{Error, Result};
+use super::{SPEC_NAME, admin, info, look, pause, redrive};
+use crate::error::{Error, ErrorKind, Result};
 use crate::queue::topology::usual_dead_letter;
 use crate::queue::{
-    Capabilities, ConnectOptions, Connection, ConsumeOptions, Lifeline, Publication, PublishFailure, Purge, Queue,
-    QueueInfo, Subscription, Topology,
+    Capabilities, ConnectOptions, Connection, ConsumeOptions, Delete, Lifeline, LookPrice, Peek, Peeked, Publication,
+    PublishFailure, Purge, Queue, QueueInfo, Redrive, RedriveReport, Subscription, Topology,
 };
 
 /// How long a good-bye may take.
@@ -35,11 +37,10 @@ const CONFIRM_AT_LEAST: Duration = Duration::from_secs(10);
 
 /// A connection to RabbitMQ.
 pub(super) struct AmqpConnection {
-    #[expect(dead_code, reason = "the management client comes next")]
-    pub(super) address: Arc<Address>,
     pub(super) link: Arc<Link>,
     pub(super) publisher: Arc<Publisher>,
     pub(super) copies: Arc<Copies>,
+    pub(super) management: Management,
     capabilities: Capabilities,
     /// The queues that were declared over this connection, by name.
     known: Mutex<BTreeMap<String, Queue>>,
@@ -57,7 +58,7 @@ impl AmqpConnection {
         let link = Arc::new(Link::connect(address, options).await?);
         let patience = options.one_shot.then(|| options.timeout.max(CONFIRM_AT_LEAST));
         Ok(Self {
-            address: Arc::clone(address),
+            management: Management::new(Arc::clone(address), link.host().clone()),
             publisher: Arc::new(Publisher::new(Arc::clone(&link), patience)),
             copies: Arc::new(Copies::new(Arc::clone(address), options)),
             link,
@@ -96,6 +97,23 @@ impl AmqpConnection {
     fn consumes(&self) -> bool {
         let subscriptions = self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
         subscriptions.iter().any(|(_, shared)| shared.strong_count() > 0)
+    }
+
+    /// What messages go out by. A consumer's own, its replies, go where its copies go: see there.
+    pub(super) async fn outlet(&self) -> Result<Arc<Publisher>> {
+        if self.consumes() {
+            self.copies.publisher().await
+        } else {
+            Ok(Arc::clone(&self.publisher))
+        }
+    }
+
+    /// What is known of a queue to consume from. A classic queue that was declared over this connection is as it was declared.
+    async fn nature_to_consume(&self, queue: &str) -> Result<Option<Nature>> {
+        match self.known(queue).filter(|known| !known.passive) {
+            Some(known) if !arguments::is_quorum(&known) => Nature::declared(&known).map(Some),
+            _ => Nature::of(self, queue).await,
+        }
     }
 
     /// How many messages are ready in a queue, and how many consumers it has.
@@ -203,15 +221,10 @@ impl Connection for AmqpConnection {
 
     async fn publish(&self, batch: Vec<Publication>) -> Result<(), PublishFailure> {
         let count = batch.len();
-        // A consumer's own messages, its replies, go where its copies go: see there.
-        let publisher = if self.consumes() {
-            self.copies
-                .publisher()
-                .await
-                .map_err(|error| PublishFailure::all(count, &error))?
-        } else {
-            Arc::clone(&self.publisher)
-        };
+        let publisher = self
+            .outlet()
+            .await
+            .map_err(|error| PublishFailure::all(count, &error))?;
         let mut failed = Vec::new();
         let mut outgoing = Vec::with_capacity(count);
         for (index, publication) in batch.into_iter().enumerate() {
@@ -241,10 +254,24 @@ impl Connection for AmqpConnection {
                 arrived: Vec::new(),
             }));
         }
+        let nature = self.nature_to_consume(&options.queue).await?;
+        if let Some(nature) = &nature {
+            if nature.kind == Kind::Stream {
+                return Err(Error::unsupported(format!(
+                    "queue `{}` is a stream, which gives nothing back and settles nothing (driver {SPEC_NAME})",
+                    options.queue
+                )));
+            }
+            check_deliveries(&options.queue, nature, options.most_deliveries)?;
+        }
+        // First listen, then look: see there.
+        let ear = pause::listen(&self.link, &options.queue).await?;
+        let paused = pause::is_paused(&self.link, &options.queue).await?;
+        if paused {
+            self.depth(&options.queue).await?;
+        }
         let source = Source {
-            counted: self
-                .known(&options.queue)
-                .is_some_and(|queue| arguments::is_quorum(&queue)),
+            counted: nature.is_some_and(|nature| nature.kind == Kind::Quorum),
             dead_letter: self.dead_letter(&options.queue),
             queue: options.queue.clone(),
         };
@@ -259,8 +286,10 @@ impl Connection for AmqpConnection {
             source,
             &options,
             lifeline,
+            paused,
         )
         .await?;
+        let subscription = subscription.hearing(ear);
         self.subscriptions
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -281,15 +310,49 @@ impl Connection for AmqpConnection {
     }
 
     async fn info(&self, queue: &str) -> Result<QueueInfo> {
-        admin::info(self, queue).await
+        info::info(self, queue).await
+    }
+
+    async fn has_queue(&self, queue: &str) -> Result<bool> {
+        match self.depth(queue).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            // Somebody's own queue is one too.
+            Err(error) if error.kind() == ErrorKind::Temporary => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<String>> {
+        admin::list(self).await
+    }
+
+    async fn figures(&self, queues: &[String]) -> Result<Vec<QueueInfo>> {
+        info::several(self, queues).await
+    }
+
+    async fn look_price(&self, queue: &str) -> Result<LookPrice> {
+        look::price(self, queue).await
+    }
+
+    async fn peek(&self, queue: &str, peek: &Peek) -> Result<Vec<Peeked>> {
+        look::peek(self, queue, peek).await
+    }
+
+    async fn set_paused(&self, queue: &str, paused: bool) -> Result<()> {
+        pause::set(self, queue, paused).await
+    }
+
+    async fn redrive(&self, queue: &str, redrive: &Redrive) -> Result<RedriveReport> {
+        redrive::redrive(self, queue, redrive).await
     }
 
     async fn purge(&self, queue: &str, purge: Purge) -> Result<u64> {
         admin::purge(self, queue, purge).await
     }
 
-    async fn delete(&self, queue: &str, force: bool) -> Result<u64> {
-        admin::delete(self, queue, force).await
+    async fn delete(&self, queue: &str, delete: Delete) -> Result<u64> {
+        admin::delete(self, queue, delete).await
     }
 
     async fn temporary_queue(&self) -> Result<String> {

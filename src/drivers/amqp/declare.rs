@@ -12,6 +12,7 @@ use lapin::{Channel, ExchangeKind as Kind};
 
 use super::arguments;
 use super::fault;
+use super::inquiry::{self, Declared, Difference};
 use super::link::Link;
 use super::properties::{short, table};
 use crate::error::{Error, ErrorKind, Result};
@@ -76,11 +77,6 @@ impl Step<'_> {
     fn run<'a>(&'a self, channel: &'a Channel, dead_letter: bool) -> Result<Declaring<'a>> {
         Ok(match self {
             Self::Exchange(exchange) => {
-                let kind = match exchange.kind {
-                    ExchangeKind::Direct => Kind::Direct,
-                    ExchangeKind::Fanout => Kind::Fanout,
-                    ExchangeKind::Topic => Kind::Topic,
-                };
                 let options = ExchangeDeclareOptions {
                     passive: exchange.passive,
                     durable: exchange.durable,
@@ -89,7 +85,7 @@ impl Step<'_> {
                     nowait: false,
                 };
                 let name = short("the exchange's name", &exchange.name)?;
-                Box::pin(channel.exchange_declare(name, kind, options, table(&exchange.arguments)?))
+                Box::pin(channel.exchange_declare(name, kind(exchange.kind), options, table(&exchange.arguments)?))
             }
             Self::Queue(queue) => {
                 let options = QueueDeclareOptions {
@@ -151,16 +147,62 @@ impl Step<'_> {
         if !differs {
             return Err(refused);
         }
-        let said = fault::answer(error).map(fault::told).unwrap_or_default();
+        let differences = self.differences(link).await?;
+        let told = if differences.is_empty() {
+            // All that the broker would tell us apart is the same; its own sentence is left.
+            fault::answer(error).map(fault::told).unwrap_or_default()
+        } else {
+            let fields: Vec<String> = differences.iter().map(Difference::told).collect();
+            fields.join(", ")
+        };
         Err(Error::new(
             ErrorKind::Config,
             format!(
-                "{} is there already and is another one: {}; say in the configuration what is there, or use another name \
+                "{} is there already and is another one: {told}; say in the configuration what is there, or use another name \
                  (nothing was changed)",
                 self.shown(),
-                difference(&said)
             ),
         ))
+    }
+
+    /// The fields in which what is there is not what is wanted.
+    async fn differences(&self, link: &Link) -> Result<Vec<Difference>> {
+        let (name, wanted, arguments) = match self {
+            Self::Exchange(exchange) => (
+                exchange.name.as_str(),
+                Declared::Exchange {
+                    kind: kind(exchange.kind),
+                    durable: exchange.durable,
+                    auto_delete: exchange.auto_delete,
+                    internal: exchange.internal,
+                },
+                table(&exchange.arguments)?,
+            ),
+            Self::Queue(queue) => (
+                queue.name.as_str(),
+                Declared::Queue {
+                    durable: queue.durable,
+                    auto_delete: queue.auto_delete,
+                    exclusive: queue.exclusive,
+                },
+                arguments::of_queue(queue, true)?,
+            ),
+            Self::DeadLetterQueue(_) | Self::Binding(..) => return Ok(Vec::new()),
+        };
+        match inquiry::compare(link, name, &wanted, &arguments).await {
+            Ok(found) => Ok(found.differences),
+            // Somebody has changed it meanwhile.
+            Err(error) if error.kind() != ErrorKind::Unavailable => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn kind(kind: ExchangeKind) -> Kind {
+    match kind {
+        ExchangeKind::Direct => Kind::Direct,
+        ExchangeKind::Fanout => Kind::Fanout,
+        ExchangeKind::Topic => Kind::Topic,
     }
 }
 
@@ -172,20 +214,6 @@ fn queue_declare<'a>(
 ) -> Result<Declaring<'a>> {
     let declaring = channel.queue_declare(short("the queue's name", name)?, options, arguments);
     Ok(Box::pin(async move { declaring.await.map(drop) }))
-}
-
-/// The broker's `inequivalent arg 'durable' for queue 'q' in vhost '/': received 'false' but current is 'true'`, said the
-/// other way round.
-fn difference(said: &str) -> String {
-    let parsed = said.split_once('\'').and_then(|(before, rest)| {
-        let (field, rest) = rest.split_once('\'')?;
-        let (_, values) = rest.split_once(": received ")?;
-        let (wanted, current) = values.split_once(" but current is ")?;
-        before
-            .ends_with("inequivalent arg ")
-            .then(|| format!("`{field}` is {current} there and {wanted} here"))
-    });
-    parsed.unwrap_or_else(|| said.to_owned())
 }
 
 /// Starts each in turn and waits for all of them; the first error of them.
@@ -211,22 +239,4 @@ async fn all_in_order(mut declaring: Vec<Declaring<'_>>) -> lapin::Result<()> {
     })
     .await;
     result
-}
-
-#[cfg(test)]
-mod tests {
-    use super::difference;
-
-    #[test]
-    fn a_difference_is_said_by_field() {
-        let said = "inequivalent arg 'durable' for queue 'q' in vhost '/': received 'false' but current is 'true'";
-        assert_eq!(difference(said), "`durable` is 'true' there and 'false' here");
-        let said = "inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received the value '5' of type 'long' but \
-                    current is none";
-        assert_eq!(
-            difference(said),
-            "`x-max-length` is none there and the value '5' of type 'long' here"
-        );
-        assert_eq!(difference("something else"), "something else");
-    }
 }

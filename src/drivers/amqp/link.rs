@@ -35,6 +35,7 @@ pub(super) struct Link {
     blocked: watch::Receiver<Option<String>>,
     listener: JoinHandle<()>,
     endpoint: String,
+    host: Host,
 }
 
 type Socket = Arc<Mutex<Option<std::net::TcpStream>>>;
@@ -143,6 +144,7 @@ impl Link {
             blocked,
             listener,
             endpoint,
+            host: host.clone(),
         })
     }
 
@@ -156,6 +158,11 @@ impl Link {
         let socket = lock(&self.socket);
         let copy = socket.as_ref().and_then(|socket| socket.try_clone().ok());
         copy.map(|copy| Arc::new(copy.into()))
+    }
+
+    /// The broker that it leads to.
+    pub(super) fn host(&self) -> &Host {
+        &self.host
     }
 
     /// Whether it stands.

@@ -1,7 +1,38 @@
-//! RabbitMQ's management API, where there is one: what AMQP itself cannot tell.
+//! RabbitMQ's management API, where there is one: what AMQP itself cannot tell. It is only read. Nothing depends on it:
+//! where it is not there, less is known, and `-v` says why.
 
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::redirect::Policy;
+use reqwest::{Client, StatusCode};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use tokio::sync::OnceCell;
+
+use super::address::{Address, Host, Mechanism, Tls};
 use crate::error::Result;
-use crate::settings::Settings;
+use crate::settings::{Secret, Settings};
+
+/// The API's usual port.
+const PORT: u16 = 15672;
+/// The same over TLS.
+const TLS_PORT: u16 = 15671;
+/// Nobody waits longer for an API that may not be there.
+const GUESS_WITHIN: Duration = Duration::from_secs(1);
+/// For an answer of one that is.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// The longest answer that is read: a list of some 50 000 queues.
+const LONGEST_ANSWER: usize = 64 << 20;
+/// What of a name needs no encoding in a path.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Where the management API is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,12 +53,385 @@ impl ManagementSettings {
             return Ok(Self { url: None, off: !on });
         }
         let url = setting.text()?;
-        if !url.starts_with("http://") && !url.starts_with("https://") {
-            return Err(setting.error("must be a URL such as http://broker:15672, or false"));
+        let authority = url
+            .strip_prefix("http://")
+            .or_else(|| url.strip_prefix("https://"))
+            .and_then(|rest| rest.split(['/', '?', '#']).next());
+        match authority {
+            None | Some("") => Err(setting.error("must be a URL such as http://broker:15672, or false")),
+            Some(authority) if authority.contains('@') => {
+                Err(setting.error("must not hold a login; the API is asked with that of the connection"))
+            }
+            Some(_) => Ok(Self {
+                url: Some(url),
+                off: false,
+            }),
         }
-        Ok(Self {
-            url: Some(url),
-            off: false,
-        })
+    }
+}
+
+/// The management API of the broker that a connection leads to. It is looked for when it is first asked.
+pub(super) struct Management {
+    address: Arc<Address>,
+    host: Host,
+    /// Or why it is not used.
+    api: OnceCell<Result<Api, String>>,
+}
+
+/// An API that has answered.
+struct Api {
+    client: Client,
+    /// Ends with `/api`.
+    base: String,
+    login: String,
+    password: Secret,
+    version: Option<Version>,
+}
+
+/// RabbitMQ's version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Version(pub(super) u32, pub(super) u32);
+
+impl Version {
+    fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split(['.', '-', '+']).map(|part| part.parse().ok());
+        Some(Self(numbers.next()??, numbers.next().flatten().unwrap_or(0)))
+    }
+}
+
+/// What the API tells of itself.
+#[derive(Deserialize)]
+struct Overview {
+    rabbitmq_version: String,
+    /// Told to users with the tag `monitoring` only.
+    #[serde(default)]
+    listeners: Vec<Listener>,
+}
+
+#[derive(Deserialize)]
+struct Listener {
+    protocol: String,
+    port: u16,
+}
+
+/// What it tells of a queue. Counts are some seconds old.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct QueueDocument {
+    pub(super) name: String,
+    #[serde(rename = "type")]
+    pub(super) kind: Option<String>,
+    pub(super) durable: bool,
+    pub(super) auto_delete: bool,
+    pub(super) exclusive: bool,
+    /// An empty table comes as an empty list.
+    pub(super) arguments: Value,
+    pub(super) policy: Option<String>,
+    /// What of the policies is in force; an empty one comes as an empty list.
+    pub(super) effective_policy_definition: Value,
+    pub(super) messages_unacknowledged: Option<u64>,
+    pub(super) message_bytes_ready: Option<u64>,
+    /// The timestamp property of the first message, in seconds since 1970.
+    pub(super) head_message_timestamp: Option<i64>,
+    pub(super) state: Option<String>,
+    pub(super) consumer_details: Vec<ConsumerDocument>,
+}
+
+impl QueueDocument {
+    /// The table in one of the fields that may come as an empty list.
+    pub(super) fn table(value: &Value) -> Map<String, Value> {
+        value.as_object().cloned().unwrap_or_default()
+    }
+}
+
+/// A consumer of a queue.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ConsumerDocument {
+    pub(super) consumer_tag: String,
+    /// An empty list where the connection has just gone.
+    pub(super) channel_details: Value,
+}
+
+/// A binding of a queue.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct BindingDocument {
+    pub(super) source: String,
+    pub(super) routing_key: String,
+}
+
+/// An open connection.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ConnectionDocument {
+    pub(super) name: String,
+    /// The name that the client gave it.
+    pub(super) user_provided_name: Option<String>,
+    /// Milliseconds since 1970.
+    pub(super) connected_at: Option<i64>,
+}
+
+/// An open channel.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ChannelDocument {
+    pub(super) name: String,
+    pub(super) messages_unacknowledged: u64,
+}
+
+/// A node of the cluster.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct NodeDocument {
+    pub(super) name: String,
+    pub(super) mem_alarm: bool,
+    pub(super) disk_free_alarm: bool,
+}
+
+impl Management {
+    pub(super) fn new(address: Arc<Address>, host: Host) -> Self {
+        Self {
+            address,
+            host,
+            api: OnceCell::new(),
+        }
+    }
+
+    /// Why it is not used, where it is not.
+    pub(super) async fn absence(&self) -> Option<&str> {
+        self.api().await.as_ref().err().map(String::as_str)
+    }
+
+    /// The broker's version, where it is told.
+    pub(super) async fn version(&self) -> Option<Version> {
+        self.api().await.as_ref().ok()?.version
+    }
+
+    pub(super) async fn queue(&self, queue: &str) -> Option<QueueDocument> {
+        self.get(&["queues", &self.address.vhost, queue], "").await
+    }
+
+    /// All queues of the vhost, without their consumers.
+    pub(super) async fn queues(&self) -> Option<Vec<QueueDocument>> {
+        let columns = "?columns=name,type,durable,auto_delete,exclusive,arguments,policy,effective_policy_definition,\
+                       messages_unacknowledged,message_bytes_ready,head_message_timestamp,state";
+        self.get(&["queues", &self.address.vhost], columns).await
+    }
+
+    pub(super) async fn bindings(&self, queue: &str) -> Option<Vec<BindingDocument>> {
+        self.get(&["queues", &self.address.vhost, queue, "bindings"], "").await
+    }
+
+    pub(super) async fn connections(&self) -> Option<Vec<ConnectionDocument>> {
+        let path = ["vhosts", &self.address.vhost, "connections"];
+        self.get(&path, "?columns=name,user_provided_name,connected_at").await
+    }
+
+    pub(super) async fn channels(&self) -> Option<Vec<ChannelDocument>> {
+        let path = ["vhosts", &self.address.vhost, "channels"];
+        self.get(&path, "?columns=name,messages_unacknowledged").await
+    }
+
+    /// The nodes; only users with the tag `monitoring` are told.
+    pub(super) async fn nodes(&self) -> Option<Vec<NodeDocument>> {
+        self.get(&["nodes"], "?columns=name,mem_alarm,disk_free_alarm").await
+    }
+
+    /// What is at this path; `None` where nothing is, or nobody tells.
+    async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &str) -> Option<T> {
+        let api = self.api().await.as_ref().ok()?;
+        match api.get(path, query, ANSWER_WITHIN).await {
+            Ok(document) => Some(document),
+            Err(reason) => {
+                tracing::info!(path = path.join("/"), %reason, "the management API does not tell");
+                None
+            }
+        }
+    }
+
+    async fn api(&self) -> &Result<Api, String> {
+        self.api
+            .get_or_init(|| async {
+                let api = self.open().await;
+                if let Err(reason) = &api {
+                    tracing::info!(%reason, "RabbitMQ's management API is not used");
+                }
+                api
+            })
+            .await
+    }
+
+    async fn open(&self) -> Result<Api, String> {
+        let address = &*self.address;
+        if address.management.off {
+            return Err("`management: false`".to_owned());
+        }
+        if address.mechanism == Mechanism::External {
+            return Err("it wants a login with a password, and the connection's is by certificate".to_owned());
+        }
+        let password = address.password.read().map_err(|error| error.to_string())?;
+        let guess = address.management.url.is_none();
+        let mut builder = Client::builder()
+            .user_agent(concat!("qctl/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(GUESS_WITHIN)
+            .redirect(Policy::none())
+            .no_proxy();
+        let base = if let Some(url) = &address.management.url {
+            url.trim_end_matches('/').trim_end_matches("/api").to_owned()
+        } else {
+            let (url, at) = self.usual_place().await?;
+            if let Some((name, addresses)) = at {
+                builder = builder.resolve_to_addrs(&name, &addresses);
+            }
+            url
+        };
+        builder = builder.tls_backend_preconfigured(tls_config(address.tls.as_ref(), base.starts_with("https:"))?);
+        let mut api = Api {
+            client: builder.build().map_err(|error| told(&error))?,
+            base: format!("{base}/api"),
+            login: address.login.clone(),
+            password,
+            version: None,
+        };
+        let within = if guess { GUESS_WITHIN } else { ANSWER_WITHIN };
+        let overview: Overview = api
+            .get(&["overview"], "?columns=rabbitmq_version,listeners", within)
+            .await
+            .map_err(|reason| format!("{base}: {reason}"))?;
+        let protocol = if address.tls.is_some() { "amqp/ssl" } else { "amqp" };
+        let mut listeners = overview.listeners.iter();
+        if guess
+            && !overview.listeners.is_empty()
+            && !listeners.any(|listener| listener.protocol == protocol && listener.port == self.host.port)
+        {
+            return Err(format!(
+                "{base} is that of another broker: none of its {protocol} ports is {}",
+                self.host.port
+            ));
+        }
+        api.version = Version::parse(&overview.rabbitmq_version);
+        Ok(api)
+    }
+
+    /// The usual place on the broker's host, and where that is to be found if its certificate is for another name.
+    async fn usual_place(&self) -> Result<(String, Option<(String, Vec<SocketAddr>)>), String> {
+        let bracketed = |name: &str| {
+            if name.contains(':') {
+                format!("[{name}]")
+            } else {
+                name.to_owned()
+            }
+        };
+        let host = &self.host.name;
+        let Some(tls) = &self.address.tls else {
+            return Ok((format!("http://{}:{PORT}", bracketed(host)), None));
+        };
+        let Some(name) = &tls.server_name else {
+            return Ok((format!("https://{}:{TLS_PORT}", bracketed(host)), None));
+        };
+        let addresses = tokio::net::lookup_host((host.as_str(), TLS_PORT))
+            .await
+            .map_err(|error| format!("the host {host} is not known: {error}"))?;
+        Ok((
+            format!("https://{}:{TLS_PORT}", bracketed(name)),
+            Some((name.clone(), addresses.collect())),
+        ))
+    }
+}
+
+impl Api {
+    /// Gets a document, or says in a few words why not.
+    async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &str, within: Duration) -> Result<T, String> {
+        let mut url = self.base.clone();
+        for segment in path {
+            if matches!(*segment, "." | "..") {
+                return Err(format!("no path can hold the name `{segment}`"));
+            }
+            url.push('/');
+            url.extend(utf8_percent_encode(segment, SEGMENT));
+        }
+        url.push_str(query);
+        let request = self
+            .client
+            .get(&url)
+            .basic_auth(&self.login, Some(self.password.expose()))
+            .timeout(within);
+        let mut response = request.send().await.map_err(|error| told(&error))?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                return Err(format!(
+                    "the login {} may not use it; give it the tag `management` (or `monitoring`) with `rabbitmqctl set_user_tags`",
+                    self.login
+                ));
+            }
+            StatusCode::NOT_FOUND => return Err("there is nothing of that name".to_owned()),
+            status => return Err(format!("it answers with {status}")),
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| told(&error))? {
+            if body.len() + chunk.len() > LONGEST_ANSWER {
+                return Err(format!("its answer is longer than {} MiB", LONGEST_ANSWER >> 20));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        serde_json::from_slice(&body).map_err(|error| format!("its answer is not what RabbitMQ answers: {error}"))
+    }
+}
+
+/// The client library's error, in its innermost words.
+fn told(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// The same certificates as for AMQP, with a provider of our own: a library leaves that of the process alone. The client
+/// wants it for plain HTTP too.
+fn tls_config(tls: Option<&Tls>, is_used: bool) -> Result<ClientConfig, String> {
+    let read = |path: &Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+    let certificates = |path: &Path| -> Result<Vec<CertificateDer<'static>>, String> {
+        CertificateDer::pem_slice_iter(&read(path)?)
+            .collect::<Result<_, _>>()
+            .map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let mut roots = RootCertStore::empty();
+    if is_used {
+        let trusted = match tls.and_then(|tls| tls.ca_file.as_ref()) {
+            Some(path) => certificates(path)?,
+            None => rustls_native_certs::load_native_certs().certs,
+        };
+        roots.add_parsable_certificates(trusted);
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots);
+    let Some((certificate, key)) = tls.and_then(|tls| tls.identity.as_ref()).filter(|_| is_used) else {
+        return Ok(config.with_no_client_auth());
+    };
+    let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| format!("{}: {error}", key.display()))?;
+    config
+        .with_client_auth_cert(certificates(certificate)?, key)
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Version;
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        let version = |text| Version::parse(text).expect(text);
+        assert_eq!(version("3.10.8"), Version(3, 10));
+        assert!(version("4.0.0-rc.1") > version("3.13.7"));
+        assert!(version("3.9") < version("3.10"));
+        assert_eq!(Version::parse("abc"), None);
     }
 }

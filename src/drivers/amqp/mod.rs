@@ -16,11 +16,17 @@ mod connection;
 mod copies;
 mod declare;
 mod fault;
+mod info;
+mod inquiry;
 mod ladder;
 mod link;
+mod look;
 mod management;
+mod nature;
+mod pause;
 mod properties;
 mod publisher;
+mod redrive;
 mod reply;
 mod subscription;
 
@@ -54,12 +60,13 @@ fn capabilities() -> Capabilities {
         declare: true,
         delete: true,
         purge: true,
-        list: false,
-        peek: false,
+        list: true,
+        peek: true,
+        peek_is_free: false,
         depth: true,
-        pause: false,
+        pause: true,
         by_id: false,
-        redrive: false,
+        redrive: true,
         unroutable: true,
         delay: true,
         delayed_by_queue: false,
@@ -87,14 +94,13 @@ fn parse(settings: Settings) -> Result<Arc<dyn Connector>> {
     Ok(Arc::new(AmqpConnector { address }))
 }
 
-/// A connector for a URL such as `amqp://login:password@host:5672/%2f`, for programs that do not read a configuration file.
-pub fn connector(url: &str) -> Result<Arc<dyn Connector>> {
+/// A connector for a URL such as `amqp://login:password@host:5672/%2f`, for programs that do not read a configuration file;
+/// `management` is the URL of the management API where that is not at its usual port.
+pub fn connector(url: &str, management: Option<&str>) -> Result<Arc<dyn Connector>> {
     let place = Source::new("the AMQP URL", "/", String::new(), Environment::of::<&str, &str>([]));
-    parse(Settings::built_in(
-        "amqp",
-        place,
-        [("url", Value::Text(url.to_owned()))],
-    ))
+    let text = |key, text: &str| (key, Value::Text(text.to_owned()));
+    let entries = std::iter::once(text("url", url)).chain(management.map(|url| text("management", url)));
+    parse(Settings::built_in("amqp", place, entries))
 }
 
 struct AmqpConnector {

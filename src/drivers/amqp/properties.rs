@@ -289,7 +289,7 @@ pub(super) struct Changes {
     pub(super) due: Option<i64>,
     /// It stays as long as it takes: the ttl of its publication is over, or is kept by its absolute time alone.
     pub(super) keep_expiration: bool,
-    /// Nothing of qctl's is left on it: it is as fresh as new.
+    /// Of qctl's own nothing is left on it but where it was first published: it is as fresh as new.
     pub(super) fresh: bool,
 }
 
@@ -314,13 +314,11 @@ pub(super) fn of_copy(
         headers.insert(name.into(), value);
     };
     let text = |text: &str| AMQPValue::LongString(text.into());
-    if !changes.fresh {
-        if !exchange.is_empty() {
-            set(EXCHANGE, text(exchange));
-        }
-        if !routing_key.is_empty() {
-            set(ROUTING_KEY, text(routing_key));
-        }
+    if !exchange.is_empty() {
+        set(EXCHANGE, text(exchange));
+    }
+    if !routing_key.is_empty() {
+        set(ROUTING_KEY, text(routing_key));
     }
     if let Some((queue, attempt, deliveries)) = &changes.counts {
         set(COUNTED_IN, text(queue));
@@ -421,7 +419,8 @@ fn value(header: &HeaderValue) -> AMQPValue {
     }
 }
 
-fn headers(table: &FieldTable) -> Headers {
+/// An AMQP table as headers.
+pub(super) fn headers(table: &FieldTable) -> Headers {
     table
         .inner()
         .iter()

@@ -24,11 +24,13 @@ use lapin::types::{FieldTable, ShortString};
 
 use desk::Desk;
 use state::{Course, State};
+pub(super) use taps::is_ours;
 use taps::{Flow, Taps};
 
 use super::copies::Copies;
 use super::fault;
 use super::link::Link;
+use super::pause::{self, Ear, Follower};
 use crate::error::{Error, Result};
 use crate::queue::{ConsumeOptions, Delivery, Lifeline, Settle, Subscription};
 
@@ -64,26 +66,34 @@ pub(super) struct Shared {
 pub(super) struct AmqpSubscription {
     shared: Arc<Shared>,
     lifeline: Lifeline,
+    /// Hears of pauses, where it may.
+    follower: Option<Follower>,
 }
 
 impl AmqpSubscription {
-    /// Begins to take.
+    /// Begins to take, unless the queue is paused.
     pub(super) async fn start(
         link: Arc<Link>,
         copies: Arc<Copies>,
         source: Source,
         options: &ConsumeOptions,
         lifeline: Lifeline,
+        paused: bool,
     ) -> Result<Self> {
         let channel = link.channel().await?;
         let queue = super::properties::short("the queue's name", &source.queue)?;
         let prefetch = options.prefetch.clamp(1, usize::from(u16::MAX));
-        let tap = taps::open(&channel, &queue, prefetch)
-            .await
-            .map_err(|error| fault::refused(&error, link.endpoint(), &format!("queue `{}`", source.queue)))?;
         let mut taps = Taps::default();
-        taps.add(tap);
-        let state = State::new(&source.queue, source.counted);
+        if paused {
+            tracing::info!(queue = %source.queue, "the queue is paused; nothing is taken until it is resumed");
+        } else {
+            let tap = taps::open(&channel, &queue, prefetch)
+                .await
+                .map_err(|error| fault::refused(&error, link.endpoint(), &format!("queue `{}`", source.queue)))?;
+            taps.add(tap);
+        }
+        let mut state = State::new(&source.queue, source.counted);
+        state.paused = paused;
         Ok(Self {
             shared: Arc::new(Shared {
                 desk: Desk::new(channel.clone()),
@@ -99,7 +109,14 @@ impl AmqpSubscription {
                 window: Mutex::new(prefetch),
             }),
             lifeline,
+            follower: None,
         })
+    }
+
+    /// The same, doing as it hears.
+    pub(super) fn hearing(mut self, ear: Option<Ear>) -> Self {
+        self.follower = ear.map(|ear| ear.follow(Arc::downgrade(&self.shared)));
+        self
     }
 
     /// Its inside, for questions that must be asked on its channel.
@@ -226,6 +243,12 @@ impl Shared {
     /// Brings the consumers to what is wanted of them.
     async fn tune(&self) -> Result<()> {
         let _tuning = self.tuning.lock().await;
+        {
+            let state = self.state();
+            if state.paused || state.stopped {
+                return Ok(());
+            }
+        }
         let window = *self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let extra = window.saturating_sub(self.prefetch);
         let (main, rest) = self.taps().prefetch();
@@ -250,10 +273,24 @@ impl Shared {
         result.map_err(|error: lapin::Error| fault::lost(&error, self.link.endpoint()))
     }
 
-    #[expect(dead_code, reason = "pause comes next")]
+    /// Looks whether the queue is paused, and does accordingly.
+    pub(super) async fn look_at_pause(self: &Arc<Self>) {
+        let result = match pause::is_paused(&self.link, &self.source.queue).await {
+            Ok(paused) => self.set_paused(paused).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            self.state().lose(error);
+        }
+    }
+
     /// Stops or begins again to take, for as long as the queue is paused.
-    pub(super) async fn set_paused(self: &Arc<Self>, paused: bool) -> Result<()> {
-        self.state().paused = paused;
+    async fn set_paused(self: &Arc<Self>, paused: bool) -> Result<()> {
+        if std::mem::replace(&mut self.state().paused, paused) == paused {
+            return Ok(());
+        }
+        tracing::info!(queue = %self.source.queue, "{}",
+            if paused { "the queue is paused; nothing is taken until it is resumed" } else { "the queue is resumed" });
         if !paused {
             return self.tune().await;
         }
@@ -365,6 +402,7 @@ impl Subscription for AmqpSubscription {
     }
 
     async fn close(mut self: Box<Self>) -> Result<()> {
+        drop(self.follower.take());
         let closing = async {
             self.stop().await?;
             let left = self.shared.state().unsettled();

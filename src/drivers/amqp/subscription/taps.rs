@@ -33,6 +33,14 @@ pub(super) struct Taps {
     open: Vec<Tap>,
 }
 
+/// The tags of our consumers begin with it.
+const TAG: &str = "qctl-";
+
+/// Whether a consumer with this tag is one of qctl's.
+pub(in crate::drivers::amqp) fn is_ours(tag: &str) -> bool {
+    tag.starts_with(TAG)
+}
+
 /// Consumer tags tell operators whose a consumer is.
 static NUMBER: AtomicU64 = AtomicU64::new(1);
 
@@ -41,7 +49,7 @@ pub(super) async fn open(channel: &Channel, queue: &ShortString, prefetch: usize
     let prefetch = u16::try_from(prefetch).unwrap_or(u16::MAX).max(1);
     channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let tag = ShortString::from(format!("qctl-{}-{number}", std::process::id()));
+    let tag = ShortString::from(format!("{TAG}{}-{number}", std::process::id()));
     let consumer = channel
         .basic_consume(
             queue.clone(),
