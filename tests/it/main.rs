@@ -1,6 +1,8 @@
 //! The program as its users meet it: arguments in, streams and exit codes out. One file a subcommand.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+#[path = "../rabbit/mod.rs"]
+mod rabbit;
 mod support;
 
 mod command_line;
@@ -11,6 +13,7 @@ mod echoback;
 mod init;
 mod managedriver;
 mod managequeue;
+mod managequeue_rabbit;
 mod predecessors;
 mod queuecommand;
 mod queuemessage;

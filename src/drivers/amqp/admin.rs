@@ -44,6 +44,16 @@ pub(super) async fn purge(connection: &AmqpConnection, queue: &str, purge: Purge
 pub(super) async fn delete(connection: &AmqpConnection, queue: &str, delete: Delete) -> Result<u64> {
     // Deleting what is not there is no error to AMQP, and a typo to whoever asks.
     let (ready, consumers) = connection.depth(queue).await?;
+    // A consumer that is paused still holds what it has begun, and the broker counts it no more.
+    let document = connection.management.queue(queue).await;
+    let held = document
+        .and_then(|document| document.messages_unacknowledged)
+        .unwrap_or(0);
+    if held > 0 && !delete.force {
+        return Err(Error::temporary(format!(
+            "queue `{queue}` has {held} message(s) in consumers' hands; stop its consumers, or use --force to delete them too"
+        )));
+    }
     let mut options = QueueDeleteOptions {
         // The broker does not tell what is held, only who may hold it.
         if_unused: delete.if_unused || !delete.force,

@@ -211,7 +211,7 @@ impl Connection for AmqpConnection {
         }
         arguments::check(topology)?;
         let channel = self.publisher.channel().await?;
-        declare::declare(&self.link, &channel, topology).await?;
+        declare::declare(&self.link, &self.management, &channel, topology).await?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         for queue in &topology.queues {
             known.insert(queue.name.clone(), queue.clone());

@@ -11,9 +11,11 @@ use lapin::types::FieldTable;
 use lapin::{Channel, ExchangeKind as Kind};
 
 use super::arguments;
+use super::difference::{self, Difference};
 use super::fault;
-use super::inquiry::{self, Declared, Difference};
+use super::inquiry::{self, Declared};
 use super::link::Link;
+use super::management::Management;
 use super::properties::{short, table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::queue::{Binding, Exchange, ExchangeKind, Queue, Topology};
@@ -30,7 +32,12 @@ enum Step<'a> {
 type Declaring<'a> = Pin<Box<dyn Future<Output = lapin::Result<()>> + Send + 'a>>;
 
 /// Makes sure of all of it, over `channel`, which is closed by the broker if something is refused.
-pub(super) async fn declare(link: &Link, channel: &Channel, topology: &Topology) -> Result<()> {
+pub(super) async fn declare(
+    link: &Link,
+    management: &Management,
+    channel: &Channel,
+    topology: &Topology,
+) -> Result<()> {
     arguments::check(topology)?;
     let steps = steps(topology);
     let declaring: Vec<Declaring<'_>> = steps
@@ -44,7 +51,7 @@ pub(super) async fn declare(link: &Link, channel: &Channel, topology: &Topology)
     for step in &steps {
         let channel = link.channel().await?;
         if let Err(error) = step.run(&channel, true)?.await {
-            step.explain(link, &error).await?;
+            step.explain(link, management, &error).await?;
         }
         let _ = channel.close(200, "done".into()).await;
     }
@@ -84,8 +91,13 @@ impl Step<'_> {
                     internal: exchange.internal,
                     nowait: false,
                 };
+                let kind = match exchange.kind {
+                    ExchangeKind::Direct => Kind::Direct,
+                    ExchangeKind::Fanout => Kind::Fanout,
+                    ExchangeKind::Topic => Kind::Topic,
+                };
                 let name = short("the exchange's name", &exchange.name)?;
-                Box::pin(channel.exchange_declare(name, kind(exchange.kind), options, table(&exchange.arguments)?))
+                Box::pin(channel.exchange_declare(name, kind, options, table(&exchange.arguments)?))
             }
             Self::Queue(queue) => {
                 let options = QueueDeclareOptions {
@@ -127,7 +139,7 @@ impl Step<'_> {
     }
 
     /// Says why the broker refused; some refusals leave us with what is there, which then does.
-    async fn explain(&self, link: &Link, error: &lapin::Error) -> Result<()> {
+    async fn explain(&self, link: &Link, management: &Management, error: &lapin::Error) -> Result<()> {
         let differs = fault::is_soft(error, &AMQPSoftError::PRECONDITIONFAILED);
         match self {
             // Some program made it before with arguments of its own. It holds messages, and that is all it must do.
@@ -147,7 +159,7 @@ impl Step<'_> {
         if !differs {
             return Err(refused);
         }
-        let differences = self.differences(link).await?;
+        let differences = self.differences(link, management).await?;
         let told = if differences.is_empty() {
             // All that the broker would tell us apart is the same; its own sentence is left.
             fault::answer(error).map(fault::told).unwrap_or_default()
@@ -166,12 +178,12 @@ impl Step<'_> {
     }
 
     /// The fields in which what is there is not what is wanted.
-    async fn differences(&self, link: &Link) -> Result<Vec<Difference>> {
+    async fn differences(&self, link: &Link, management: &Management) -> Result<Vec<Difference>> {
         let (name, wanted, arguments) = match self {
             Self::Exchange(exchange) => (
                 exchange.name.as_str(),
                 Declared::Exchange {
-                    kind: kind(exchange.kind),
+                    kind: exchange.kind.name().to_owned(),
                     durable: exchange.durable,
                     auto_delete: exchange.auto_delete,
                     internal: exchange.internal,
@@ -189,20 +201,22 @@ impl Step<'_> {
             ),
             Self::DeadLetterQueue(_) | Self::Binding(..) => return Ok(Vec::new()),
         };
+        let told = if let Self::Exchange(_) = self {
+            let there = management.exchange(name).await;
+            there.map(|there| difference::of_exchange(&there, &wanted, &arguments))
+        } else {
+            let there = management.queue(name).await;
+            there.map(|there| difference::of_queue(&there, &wanted, &arguments))
+        };
+        if let Some(told) = told {
+            return Ok(told);
+        }
         match inquiry::compare(link, name, &wanted, &arguments).await {
             Ok(found) => Ok(found.differences),
             // Somebody has changed it meanwhile.
             Err(error) if error.kind() != ErrorKind::Unavailable => Ok(Vec::new()),
             Err(error) => Err(error),
         }
-    }
-}
-
-fn kind(kind: ExchangeKind) -> Kind {
-    match kind {
-        ExchangeKind::Direct => Kind::Direct,
-        ExchangeKind::Fanout => Kind::Fanout,
-        ExchangeKind::Topic => Kind::Topic,
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::connection::AmqpConnection;
-use super::management::{ChannelDocument, ConnectionDocument, ConsumerDocument, NodeDocument, QueueDocument};
+use super::documents::{ChannelDocument, ConnectionDocument, ConsumerDocument, NodeDocument, QueueDocument};
 use super::nature::{DeadLetterTarget, Kind, Nature};
 use super::pause;
 use super::properties::now;

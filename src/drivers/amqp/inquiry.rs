@@ -2,8 +2,9 @@
 //! else, and the broker's refusal names the first field that differs, with its value. Taken over, the next refusal names the
 //! next field.
 //!
-//! For a queue one argument is one that no broker can make, so that nothing is made where there is nothing. That leaves a line
-//! for each field in the broker's log; so it is for those who ask, not for those who work.
+//! For a queue one argument is always one that no broker can make, so that nothing is made where there is nothing: first its
+//! type and, where that turns out to be quorum, what the broker compares last of those. Each question leaves a line in the
+//! broker's log; so this is for those who ask, not for those who work.
 
 use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
@@ -11,75 +12,19 @@ use lapin::protocol::AMQPSoftError;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Map, Value};
 
+use super::difference::{CLASSIC, Difference, TYPE};
 use super::fault;
 use super::link::Link;
 use super::properties::short;
 use crate::error::Result;
 
-/// A type that no queue has.
-const NO_TYPE: &str = "qctl-asks";
-/// The argument that holds a queue's type.
-pub(super) const TYPE: &str = "x-queue-type";
+/// A value that no queue has.
+const IMPOSSIBLE: &str = "qctl-asks";
+const QUORUM: &str = "quorum";
+/// The argument of a quorum queue that is compared after all others.
+const LAST_OF_QUORUM: &str = "x-queue-leader-locator";
 /// More fields than queues and exchanges have.
 const MOST_FIELDS: usize = 40;
-
-/// One field that is not as wanted.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Difference {
-    pub(super) field: String,
-    /// As wanted; null: not set.
-    pub(super) here: Value,
-    /// As it is at the broker; null: not set.
-    pub(super) there: Value,
-}
-
-impl Difference {
-    /// Reads `inequivalent arg 'durable' for queue 'q' in vhost '/': received 'false' but current is 'true'`.
-    fn parse(said: &str) -> Option<Self> {
-        let rest = said.strip_prefix("inequivalent arg '")?;
-        let (field, rest) = rest.split_once('\'')?;
-        let (_, values) = rest.split_once("': received ")?;
-        let (here, there) = values.split_once(" but current is ")?;
-        Some(Self {
-            field: field.to_owned(),
-            here: value(here)?,
-            there: value(there)?,
-        })
-    }
-
-    /// For people.
-    pub(super) fn told(&self) -> String {
-        let plain = |value: &Value| match value {
-            Value::Null => "not set".to_owned(),
-            Value::String(text) => format!("'{text}'"),
-            other => other.to_string(),
-        };
-        format!(
-            "`{}` is {} there and {} here",
-            self.field,
-            plain(&self.there),
-            plain(&self.here)
-        )
-    }
-}
-
-/// A value as the broker spells it: `none`, `'true'` or `the value '5' of type 'long'`.
-fn value(said: &str) -> Option<Value> {
-    if said == "none" {
-        return Some(Value::Null);
-    }
-    if let Some(rest) = said.strip_prefix("the value '") {
-        let (text, kind) = rest.strip_suffix('\'')?.rsplit_once("' of type '")?;
-        return Some(match kind {
-            "bool" => Value::Bool(text == "true"),
-            "double" | "float" => text.parse::<f64>().ok().map_or_else(|| text.into(), Value::from),
-            "longstr" | "binary" => text.into(),
-            _ => text.parse::<i64>().ok().map_or_else(|| text.into(), Value::from),
-        });
-    }
-    let text = said.strip_prefix('\'')?.strip_suffix('\'')?;
-    Some(text.parse::<bool>().map_or_else(|_| text.into(), Value::Bool))
-}
 
 /// What is declared.
 #[derive(Clone, Debug)]
@@ -90,7 +35,8 @@ pub(super) enum Declared {
         exclusive: bool,
     },
     Exchange {
-        kind: ExchangeKind,
+        /// By its name.
+        kind: String,
         durable: bool,
         auto_delete: bool,
         internal: bool,
@@ -98,70 +44,80 @@ pub(super) enum Declared {
 }
 
 /// What was found out.
+#[derive(Default)]
 pub(super) struct Found {
     /// The fields that differ from what was asked for, in the broker's order.
     pub(super) differences: Vec<Difference>,
-    /// All of them are known.
-    pub(super) complete: bool,
+    /// A queue's type, once that is known.
+    kind: Option<String>,
 }
 
 /// Compares a queue or exchange that is there with what is wanted of it.
 pub(super) async fn compare(link: &Link, name: &str, wanted: &Declared, arguments: &FieldTable) -> Result<Found> {
     let mut asked = wanted.clone();
-    let mut arguments = arguments.clone();
-    let is_queue = matches!(wanted, Declared::Queue { .. });
-    let wanted_type = text_of(&arguments, TYPE);
-    if is_queue {
-        arguments.insert(TYPE.into(), AMQPValue::LongString(NO_TYPE.into()));
-    }
-    let mut found = Found {
-        differences: Vec::new(),
-        complete: false,
-    };
+    let mut asked_arguments = arguments.clone();
+    let mut found = Found::default();
+    let mut impossible = matches!(wanted, Declared::Queue { .. }).then_some(TYPE);
     for _ in 0..MOST_FIELDS {
-        let Some(refusal) = declare(link, name, &asked, &arguments).await? else {
-            found.complete = true;
+        if let Some(argument) = impossible {
+            asked_arguments.insert(argument.into(), AMQPValue::LongString(IMPOSSIBLE.into()));
+        }
+        let refusal = declare(link, name, &asked, &asked_arguments).await?;
+        let Some(mut difference) = refusal.as_deref().and_then(Difference::parse) else {
             break;
         };
-        let Some(mut difference) = Difference::parse(&refusal) else {
-            break;
-        };
-        if is_queue && difference.field == TYPE {
-            difference.here = wanted_type.clone().map_or(Value::Null, Value::String);
-            let kind = |value: &Value| value.as_str().unwrap_or("classic").to_owned();
-            if kind(&difference.here) != kind(&difference.there) {
-                found.differences.push(difference);
+        if impossible != Some(difference.field.as_str()) {
+            if found.differences.iter().any(|known| known.field == difference.field) {
+                // It does not compare as we do.
+                break;
             }
-            found.complete = true;
+            if let Some(wanted) = asked_arguments.inner().get(difference.field.as_str()) {
+                difference.is_of_type(wanted);
+            }
+            let taken_over = take_over(&mut asked, &mut asked_arguments, &difference);
+            found.differences.push(difference);
+            if taken_over {
+                continue;
+            }
             break;
         }
-        let taken_over = take_over(&mut asked, &mut arguments, &difference);
-        found.differences.push(difference);
-        if !taken_over {
+        difference.here = text_of(arguments, &difference.field).map_or(Value::Null, Value::String);
+        let is_type = impossible == Some(TYPE);
+        let plain = |value: &Value| value.as_str().or(is_type.then_some(CLASSIC)).map(str::to_owned);
+        let there = plain(&difference.there);
+        if is_type {
+            found.kind.clone_from(&there);
+        }
+        if plain(&difference.here) != there {
+            found.differences.push(difference);
+        }
+        if !is_type || there.as_deref() != Some(QUORUM) {
             break;
         }
+        asked_arguments.insert(TYPE.into(), AMQPValue::LongString(QUORUM.into()));
+        impossible = Some(LAST_OF_QUORUM);
     }
     Ok(found)
 }
 
-/// What a queue that is there is like: its fields by the names of AMQP and the arguments it was made with.
+/// What a queue that is there is like: its fields by the names of AMQP and the arguments it was made with. `None`: the broker
+/// does not answer as RabbitMQ does.
 pub(super) async fn queue(link: &Link, name: &str) -> Result<Option<Map<String, Value>>> {
-    // A type that is not the classic one nor any other is different from every queue's, so it is always told.
-    let mut arguments = FieldTable::default();
-    arguments.insert(TYPE.into(), AMQPValue::LongString(NO_TYPE.into()));
     let plain = Declared::Queue {
         durable: true,
         auto_delete: false,
         exclusive: false,
     };
-    let found = compare(link, name, &plain, &arguments).await?;
-    Ok(found.complete.then(|| {
-        found
-            .differences
-            .into_iter()
-            .map(|difference| (difference.field, difference.there))
-            .collect()
-    }))
+    let found = compare(link, name, &plain, &FieldTable::default()).await?;
+    let Some(kind) = found.kind else { return Ok(None) };
+    let differences = found.differences.into_iter();
+    let mut fields: Map<String, Value> = differences
+        .map(|difference| (difference.field, difference.there))
+        .collect();
+    if kind != CLASSIC {
+        fields.insert(TYPE.to_owned(), kind.into());
+    }
+    Ok(Some(fields))
 }
 
 /// Declares; `None`: it is there and just so, else the broker's sentence.
@@ -196,7 +152,7 @@ async fn declare(link: &Link, name: &str, asked: &Declared, arguments: &FieldTab
             };
             let name = short("the exchange's name", name)?;
             channel
-                .exchange_declare(name, kind.clone(), options, arguments.clone())
+                .exchange_declare(name, named(kind), options, arguments.clone())
                 .await
         }
     };
@@ -212,6 +168,16 @@ async fn declare(link: &Link, name: &str, asked: &Declared, arguments: &FieldTab
     }
 }
 
+fn named(kind: &str) -> ExchangeKind {
+    match kind {
+        "direct" => ExchangeKind::Direct,
+        "fanout" => ExchangeKind::Fanout,
+        "topic" => ExchangeKind::Topic,
+        "headers" => ExchangeKind::Headers,
+        other => ExchangeKind::Custom(other.to_owned()),
+    }
+}
+
 /// Asks for the broker's value from now on; `false` where it cannot be asked for.
 fn take_over(asked: &mut Declared, arguments: &mut FieldTable, difference: &Difference) -> bool {
     let truth = difference.there.as_bool();
@@ -224,11 +190,7 @@ fn take_over(asked: &mut Declared, arguments: &mut FieldTable, difference: &Diff
         }
         ("internal", Declared::Exchange { internal, .. }, Some(truth)) => *internal = truth,
         ("type", Declared::Exchange { kind, .. }, None) => match difference.there.as_str() {
-            Some("direct") => *kind = ExchangeKind::Direct,
-            Some("fanout") => *kind = ExchangeKind::Fanout,
-            Some("topic") => *kind = ExchangeKind::Topic,
-            Some("headers") => *kind = ExchangeKind::Headers,
-            Some(other) => *kind = ExchangeKind::Custom(other.to_owned()),
+            Some(there) => there.clone_into(kind),
             None => return false,
         },
         ("durable" | "auto_delete" | "internal" | "type" | "exclusive", ..) => return false,
@@ -268,70 +230,5 @@ fn text_of(table: &FieldTable, name: &str) -> Option<String> {
     match table.inner().get(name) {
         Some(AMQPValue::LongString(text)) => Some(text.to_string()),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::Difference;
-
-    #[test]
-    fn the_broker_s_sentence_is_read() {
-        for (said, here, there) in [
-            ("received 'false' but current is 'true'", json!(false), json!(true)),
-            (
-                "received 'topic' but current is 'direct'",
-                json!("topic"),
-                json!("direct"),
-            ),
-            (
-                "received none but current is the value '5' of type 'signedint'",
-                Value::Null,
-                json!(5),
-            ),
-            (
-                "received the value 'it's' of type 'longstr' but current is none",
-                json!("it's"),
-                Value::Null,
-            ),
-            (
-                "received the value '' of type 'longstr' but current is the value 'true' of type 'bool'",
-                json!(""),
-                json!(true),
-            ),
-        ] {
-            let sentence = format!("inequivalent arg 'f' for queue 'q' in vhost '/': {said}");
-            let read = Difference::parse(&sentence).expect(said);
-            assert_eq!(
-                (read.field.as_str(), read.here, read.there),
-                ("f", here, there),
-                "{said}"
-            );
-        }
-        for cut in [
-            "",
-            "inequivalent arg 'f' for queue 'q",
-            "invalid arg 'x-expires' for queue 'q'",
-        ] {
-            assert_eq!(Difference::parse(cut), None, "{cut}");
-        }
-    }
-
-    #[test]
-    fn a_difference_is_told_by_its_field() {
-        let told = |here, there| {
-            let field = "x-max-length".to_owned();
-            Difference { field, here, there }.told()
-        };
-        assert_eq!(
-            told(Value::Null, json!(5)),
-            "`x-max-length` is 5 there and not set here"
-        );
-        assert_eq!(
-            told(json!("a"), json!(true)),
-            "`x-max-length` is true there and 'a' here"
-        );
     }
 }

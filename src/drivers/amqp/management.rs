@@ -12,12 +12,13 @@ use reqwest::{Client, StatusCode};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 use tokio::sync::OnceCell;
 
 use super::address::{Address, Host, Mechanism, Tls};
+use super::documents::{
+    BindingDocument, ChannelDocument, ConnectionDocument, ExchangeDocument, NodeDocument, Overview, QueueDocument,
+};
 use crate::error::Result;
 use crate::settings::{Secret, Settings};
 
@@ -99,95 +100,6 @@ impl Version {
     }
 }
 
-/// What the API tells of itself.
-#[derive(Deserialize)]
-struct Overview {
-    rabbitmq_version: String,
-    /// Told to users with the tag `monitoring` only.
-    #[serde(default)]
-    listeners: Vec<Listener>,
-}
-
-#[derive(Deserialize)]
-struct Listener {
-    protocol: String,
-    port: u16,
-}
-
-/// What it tells of a queue. Counts are some seconds old.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct QueueDocument {
-    pub(super) name: String,
-    #[serde(rename = "type")]
-    pub(super) kind: Option<String>,
-    pub(super) durable: bool,
-    pub(super) auto_delete: bool,
-    pub(super) exclusive: bool,
-    /// An empty table comes as an empty list.
-    pub(super) arguments: Value,
-    pub(super) policy: Option<String>,
-    /// What of the policies is in force; an empty one comes as an empty list.
-    pub(super) effective_policy_definition: Value,
-    pub(super) messages_unacknowledged: Option<u64>,
-    pub(super) message_bytes_ready: Option<u64>,
-    /// The timestamp property of the first message, in seconds since 1970.
-    pub(super) head_message_timestamp: Option<i64>,
-    pub(super) state: Option<String>,
-    pub(super) consumer_details: Vec<ConsumerDocument>,
-}
-
-impl QueueDocument {
-    /// The table in one of the fields that may come as an empty list.
-    pub(super) fn table(value: &Value) -> Map<String, Value> {
-        value.as_object().cloned().unwrap_or_default()
-    }
-}
-
-/// A consumer of a queue.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct ConsumerDocument {
-    pub(super) consumer_tag: String,
-    /// An empty list where the connection has just gone.
-    pub(super) channel_details: Value,
-}
-
-/// A binding of a queue.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct BindingDocument {
-    pub(super) source: String,
-    pub(super) routing_key: String,
-}
-
-/// An open connection.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct ConnectionDocument {
-    pub(super) name: String,
-    /// The name that the client gave it.
-    pub(super) user_provided_name: Option<String>,
-    /// Milliseconds since 1970.
-    pub(super) connected_at: Option<i64>,
-}
-
-/// An open channel.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct ChannelDocument {
-    pub(super) name: String,
-    pub(super) messages_unacknowledged: u64,
-}
-
-/// A node of the cluster.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct NodeDocument {
-    pub(super) name: String,
-    pub(super) mem_alarm: bool,
-    pub(super) disk_free_alarm: bool,
-}
-
 impl Management {
     pub(super) fn new(address: Arc<Address>, host: Host) -> Self {
         Self {
@@ -209,6 +121,10 @@ impl Management {
 
     pub(super) async fn queue(&self, queue: &str) -> Option<QueueDocument> {
         self.get(&["queues", &self.address.vhost, queue], "").await
+    }
+
+    pub(super) async fn exchange(&self, exchange: &str) -> Option<ExchangeDocument> {
+        self.get(&["exchanges", &self.address.vhost, exchange], "").await
     }
 
     /// All queues of the vhost, without their consumers.

@@ -15,6 +15,8 @@ mod arguments;
 mod connection;
 mod copies;
 mod declare;
+mod difference;
+mod documents;
 mod fault;
 mod info;
 mod inquiry;

@@ -6,8 +6,10 @@ use serde_json::{Map, Value};
 
 use super::arguments;
 use super::connection::AmqpConnection;
+use super::difference::TYPE;
+use super::documents::{QueueDocument, table};
 use super::inquiry;
-use super::management::{QueueDocument, Version};
+use super::management::Version;
 use super::properties::headers;
 use crate::error::{Error, ErrorKind, Result};
 use crate::queue::{HeaderValue, Headers, Queue};
@@ -99,15 +101,15 @@ impl Nature {
 
     /// As the management API tells it.
     pub(super) fn told(document: &QueueDocument, version: Option<Version>) -> Self {
-        let arguments = QueueDocument::table(&document.arguments);
+        let arguments = table(&document.arguments);
         let kind = document.kind.as_deref();
         Self {
-            kind: Kind::named(kind.or_else(|| arguments.get(inquiry::TYPE).and_then(Value::as_str))),
+            kind: Kind::named(kind.or_else(|| arguments.get(TYPE).and_then(Value::as_str))),
             durable: document.durable,
             auto_delete: document.auto_delete,
             exclusive: document.exclusive,
             policy: document.policy.clone().filter(|policy| !policy.is_empty()),
-            definition: QueueDocument::table(&document.effective_policy_definition),
+            definition: table(&document.effective_policy_definition),
             limits_deliveries: version.is_some_and(|version| version >= Version(4, 0)),
             arguments,
         }
@@ -117,7 +119,7 @@ impl Nature {
     pub(super) fn declared(queue: &Queue) -> Result<Self> {
         let arguments = json(&headers(&arguments::of_queue(queue, true)?));
         Ok(Self {
-            kind: Kind::named(arguments.get(inquiry::TYPE).and_then(Value::as_str)),
+            kind: Kind::named(arguments.get(TYPE).and_then(Value::as_str)),
             durable: queue.durable,
             auto_delete: queue.auto_delete,
             exclusive: queue.exclusive,
@@ -136,7 +138,7 @@ impl Nature {
         let exclusive = truth(fields.remove("exclusive"), false);
         fields.retain(|_, value| !value.is_null());
         Self {
-            kind: Kind::named(fields.get(inquiry::TYPE).and_then(Value::as_str)),
+            kind: Kind::named(fields.get(TYPE).and_then(Value::as_str)),
             durable,
             auto_delete,
             exclusive,
@@ -209,7 +211,7 @@ pub(super) fn check_deliveries(queue: &str, nature: &Nature, most_deliveries: Op
 }
 
 /// Arguments as JSON.
-fn json(headers: &Headers) -> Map<String, Value> {
+pub(super) fn json(headers: &Headers) -> Map<String, Value> {
     headers
         .iter()
         .map(|(name, value)| (name.clone(), json_value(value)))
@@ -235,7 +237,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{DeadLetterTarget, Nature, check_deliveries};
-    use crate::drivers::amqp::management::{QueueDocument, Version};
+    use crate::drivers::amqp::{documents::QueueDocument, management::Version};
 
     fn nature(kind: &str, arguments: Value, policy: Value, version: Version) -> Nature {
         let document = QueueDocument {
