@@ -26,11 +26,13 @@ mod look;
 mod management;
 mod nature;
 mod pause;
+mod payload;
 mod properties;
 mod publisher;
 mod redrive;
 mod reply;
 mod subscription;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
