@@ -13,3 +13,4 @@ mod ground;
 mod connect;
 mod golden;
 mod properties;
+mod rpc;
