@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 pub use faults::Faults;
 pub use management::{Management, segment};
 pub use proxy::Proxy;
-pub use vhost::{Counts, Vhost};
+pub use vhost::{Counts, Fetched, Vhost};
 
 /// Long enough for anything that must happen on a busy machine; a test that meets it has failed.
 pub const DEADLINE: Duration = Duration::from_secs(30);

@@ -13,4 +13,6 @@ mod ground;
 mod connect;
 mod golden;
 mod properties;
+mod publish;
+mod retries;
 mod rpc;

@@ -156,6 +156,11 @@ impl Link {
         &self.endpoint
     }
 
+    /// The longest frame that was agreed on, in bytes.
+    pub(super) fn frame_max(&self) -> usize {
+        self.connection.configuration().frame_max() as usize
+    }
+
     /// Its socket, for who must outlive us before the broker may take us for gone.
     pub(super) fn socket(&self) -> Option<Arc<OwnedFd>> {
         let socket = lock(&self.socket);

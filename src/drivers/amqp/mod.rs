@@ -31,6 +31,7 @@ mod properties;
 mod publisher;
 mod redrive;
 mod reply;
+mod size;
 mod subscription;
 mod wire;
 
