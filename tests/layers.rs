@@ -78,6 +78,8 @@ const KEPT_TO: &[(&str, &[&str])] = &[
     ("clap_mangen", &["commands"]),
     ("rusqlite", &["store"]),
     ("lapin", &["drivers"]),
+    ("async_rs", &["drivers"]),
+    ("rustls", &["drivers"]),
     ("comfy_table", &["output"]),
     ("indicatif", &["output", "commands"]),
     ("dialoguer", &["output", "commands", "context"]),

@@ -50,13 +50,13 @@ pub async fn send_and_wait(
     if !wait.retry {
         message.headers.insert(header::MAX_ATTEMPTS.to_owned(), 1_i64.into());
     }
+    let timeout = (!wait.wait_timeout.is_zero()).then_some(wait.wait_timeout);
     let stop = signals::watch(|| {})?;
     let mut pending = tokio::select! {
-        pending = producer.request(message) => pending?,
+        pending = producer.request(message, timeout) => pending?,
         // The first interrupt is heard below, when there is an id to tell.
         () = stop.now.cancelled() => return left(context, None, Left::Unknown, Outcome::INTERRUPTED),
     };
-    let timeout = (!wait.wait_timeout.is_zero()).then_some(wait.wait_timeout);
     let expired = async {
         match timeout {
             Some(timeout) => tokio::time::sleep(timeout).await,
@@ -72,6 +72,14 @@ pub async fn send_and_wait(
         }
         () = stop.drain.cancelled() => Outcome::INTERRUPTED,
     };
+    if !pending.can_withdraw() {
+        let state = match pending.ttl() {
+            Some(_) if outcome == Outcome::WAIT_TIMED_OUT => Left::Expired,
+            Some(ttl) => Left::Expiring(ttl),
+            None => Left::Unknown,
+        };
+        return left(context, Some(pending.id()), state, outcome);
+    }
     let state = tokio::select! {
         withdrawn = pending.withdraw() => match withdrawn {
             Ok(true) => Left::Withdrawn,
@@ -95,7 +103,11 @@ enum Left {
     Withdrawn,
     /// A handler has begun it.
     InProgress,
-    /// The broker did not tell in time.
+    /// Who has not begun it by now never will.
+    Expired,
+    /// Who has not begun it when this time is over, counted from its publication, never will.
+    Expiring(Duration),
+    /// The broker did not tell in time, or cannot tell.
     Unknown,
 }
 
@@ -110,6 +122,17 @@ fn left(context: &Context, id: Option<&str>, state: Left, outcome: Outcome) -> R
         Left::InProgress => (
             "in-progress",
             format!("message {shown} was started and is not withdrawn; it goes on, or is tried again, without us"),
+        ),
+        Left::Expired => (
+            "unknown",
+            format!("message {shown} goes on without us if it was started; if not, it has expired and will not be"),
+        ),
+        Left::Expiring(ttl) => (
+            "unknown",
+            format!(
+                "message {shown} may be running, or be started until it expires, {} s after it was sent",
+                ttl.as_secs_f64()
+            ),
         ),
         Left::Unknown => ("unknown", format!("message {shown} may still be queued or running")),
     };

@@ -120,8 +120,11 @@ impl Producer {
         Ok(ids)
     }
 
-    /// Publishes a message that asks for a reply, to a queue made for it.
-    pub async fn request(&self, mut message: Message) -> Result<Pending> {
+    /// Publishes a message that asks for a reply, to a queue made for it, which is waited for during `patience`; `None`: for ever.
+    ///
+    /// Where the driver cannot take a request back, it expires when nobody waits for it any more, so that it is not begun
+    /// hours later.
+    pub async fn request(&self, mut message: Message, patience: Option<Duration>) -> Result<Pending> {
         if !self.capabilities.reply {
             return Err(Error::unsupported(format!(
                 "the {} driver cannot wait for replies; `qctl managedriver list` shows which can",
@@ -140,10 +143,14 @@ impl Producer {
             })
             .await?;
         message.reply_to = Some(reply_to.clone());
+        if !self.capabilities.withdraw && self.capabilities.ttl {
+            message.ttl = [message.ttl, self.ttl, patience].into_iter().flatten().min();
+        }
         let mut publication = self.prepare(message)?;
         let id = publication.message.id.clone().unwrap_or_default();
         publication.message.correlation_id.get_or_insert_with(|| id.clone());
         let correlation_id = publication.message.correlation_id.clone();
+        let ttl = publication.message.ttl;
         self.connection
             .publish(vec![publication])
             .await
@@ -154,6 +161,8 @@ impl Producer {
             id,
             reply_to,
             correlation_id,
+            ttl,
+            withdraws: self.capabilities.withdraw,
         })
     }
 
@@ -218,6 +227,8 @@ pub struct Pending {
     id: String,
     reply_to: String,
     correlation_id: Option<String>,
+    ttl: Option<Duration>,
+    withdraws: bool,
 }
 
 impl Pending {
@@ -237,6 +248,16 @@ impl Pending {
                 }
             }
         }
+    }
+
+    /// How long the request is worth beginning, counted from its publication.
+    pub fn ttl(&self) -> Option<Duration> {
+        self.ttl
+    }
+
+    /// Whether a request can be taken back here.
+    pub fn can_withdraw(&self) -> bool {
+        self.withdraws
     }
 
     /// Takes the request back if no handler has begun it; `false`: one has.

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 pub use faults::Faults;
 pub use management::{Management, segment};
 pub use proxy::Proxy;
-pub use vhost::{Counts, Vhost};
+pub use vhost::{Counts, Fetched, Vhost};
 
 /// Long enough for anything that must happen on a busy machine; a test that meets it has failed.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -100,6 +100,11 @@ impl Rabbit {
         self.address("AMQPS")
     }
 
+    /// Where the management API listens, for a test that takes it for something else.
+    pub fn management_address(&self) -> SocketAddr {
+        self.address("MANAGEMENT")
+    }
+
     pub fn stomp(&self) -> SocketAddr {
         self.address("STOMP")
     }
@@ -136,19 +141,26 @@ impl Rabbit {
 
     /// Has Erlang expressions evaluated by the broker; returns the value of the last one as Erlang prints it.
     pub fn eval(&self, expressions: &str) -> String {
-        let mut child = Command::new(self.setting("EVAL"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        writeln!(child.stdin.take().unwrap(), "{expressions}.").unwrap();
-        let output = child.wait_with_output().unwrap();
-        let answer = String::from_utf8_lossy(&output.stdout);
-        let value = answer.strip_prefix("{ok, ").and_then(|rest| rest.strip_suffix('}'));
-        value
-            .unwrap_or_else(|| panic!("{expressions}: {answer}{}", String::from_utf8_lossy(&output.stderr)))
-            .to_owned()
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let mut child = Command::new(self.setting("EVAL"))
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            // Where it ends before it reads, its error tells.
+            let _ = writeln!(child.stdin.take().unwrap(), "{expressions}.");
+            let output = child.wait_with_output().unwrap();
+            let answer = String::from_utf8_lossy(&output.stdout);
+            if let Some(value) = answer.strip_prefix("{ok, ").and_then(|rest| rest.strip_suffix('}')) {
+                return value.to_owned();
+            }
+            // On a busy machine the broker does not always take another node in time.
+            let error = String::from_utf8_lossy(&output.stderr);
+            let busy = error.contains("failed to connect to node") && Instant::now() < until;
+            assert!(busy, "{expressions}: {answer}{error}");
+        }
     }
 
     /// The end of the broker's log, for a test's message when it fails.

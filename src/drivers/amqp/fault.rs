@@ -57,21 +57,63 @@ pub(super) fn connecting(error: &lapin::Error, endpoint: &str, vhost: &str, stag
             io::ErrorKind::TimedOut => ("no answer in time", "is the host right, and is a firewall in between?"),
             _ => ("cannot be reached", "check host and port"),
         },
-        (lapin::ErrorKind::IOError(_), Stage::Encrypting) => (
-            "the TLS handshake failed",
-            "is this the broker's TLS port, and does `tls: ca_file` name who signed its certificate?",
-        ),
+        (lapin::ErrorKind::IOError(io), Stage::Encrypting) => tls(io),
+        (lapin::ErrorKind::IOError(io), Stage::Greeting) if reason(io).is_some() => tls(io),
         (lapin::ErrorKind::IOError(_), Stage::Greeting) => (
             "the broker closed the connection before the login was done",
-            "is this an AMQP port, without TLS where the scheme is amqp?",
+            "is this an AMQP port, and not one for TLS (amqps)?",
         ),
-        (lapin::ErrorKind::ParsingError(_), Stage::Greeting) => (
+        (lapin::ErrorKind::ParsingError(_), _) => (
             "what answers there does not speak AMQP",
             "is this an AMQP port, without TLS where the scheme is amqp?",
         ),
         _ => ("the connection could not be made", "is this an AMQP port?"),
     };
     Error::unavailable(format!("{endpoint}: {what}; {next}")).because(cause(error))
+}
+
+/// What TLS itself complains of.
+fn reason(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// A TLS handshake that failed: what happened, and what to do next.
+fn tls(error: &io::Error) -> (&'static str, &'static str) {
+    use rustls::CertificateError as Certificate;
+    match reason(error) {
+        Some(rustls::Error::InvalidCertificate(Certificate::UnknownIssuer)) => (
+            "its certificate is not signed by anybody who is trusted here",
+            "name who signed it in `tls: ca_file`",
+        ),
+        Some(rustls::Error::InvalidCertificate(
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
+        )) => (
+            "its certificate is for another name",
+            "connect by a name that it carries, or say that name in `tls: server_name`",
+        ),
+        Some(rustls::Error::InvalidCertificate(
+            Certificate::Expired
+            | Certificate::ExpiredContext { .. }
+            | Certificate::NotValidYet
+            | Certificate::NotValidYetContext { .. },
+        )) => (
+            "its certificate is not valid at this time",
+            "have it renewed, or set this machine's clock",
+        ),
+        Some(rustls::Error::InvalidCertificate(_)) => ("its certificate cannot be trusted", "see to its certificate"),
+        Some(rustls::Error::AlertReceived(_)) => (
+            "the broker ended the TLS handshake",
+            "does it ask for a certificate of ours (`tls: cert_file` and `key_file`), signed by somebody whom it trusts?",
+        ),
+        Some(rustls::Error::InvalidMessage(_)) => (
+            "what answers does not speak TLS",
+            "is this the broker's TLS port, or should the URL begin with amqp?",
+        ),
+        _ => (
+            "the TLS handshake failed",
+            "is this the broker's TLS port, or should the URL begin with amqp?",
+        ),
+    }
 }
 
 /// The connection or a channel is gone.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use async_rs::Tokio;
 use futures_util::StreamExt;
 use lapin::tcp::{AsyncTcpStream, RustlsConnector, RustlsConnectorConfig};
 use lapin::types::LongString;
@@ -19,13 +20,15 @@ use tokio::task::JoinHandle;
 
 use super::address::{Address, Host, Mechanism, Tls};
 use super::fault;
+use super::wire::{self, Readable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::queue::ConnectOptions;
 
 /// Frames of a short command: larger ones cost it milliseconds, because each connection keeps 64 of them in memory.
 const SMALL_FRAMES: u32 = 16 << 10;
-/// Frames of a long-lived connection.
-const FRAMES: u32 = 32 << 10;
+/// Frames of a long-lived connection: RabbitMQ's own limit. All headers of a message come in one frame, however large the
+/// frames are that we have asked for, and a larger one than that ends the connection, again and again.
+const FRAMES: u32 = 128 << 10;
 
 /// A connection.
 pub(super) struct Link {
@@ -87,8 +90,8 @@ impl Link {
         let addresses = resolved(host, &endpoint, within).await?;
         let socket: Socket = Arc::default();
         let mut attempt = Attempt(Some(Arc::clone(&socket)));
-        let runtime = lapin::runtime::default_runtime()
-            .map_err(|error| Error::bug(format!("no runtime for the AMQP client: {error}")))?;
+        let runtime = Tokio::current();
+        let shown = endpoint.clone();
         let kept = Arc::clone(&socket);
         let stage = Arc::new(Mutex::new(Stage::Reaching));
         let reached = Arc::clone(&stage);
@@ -98,8 +101,8 @@ impl Link {
             .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
         let connecting = lapin::Connection::connector(
             uri,
-            runtime,
-            async move |uri: AMQPUri, runtime| {
+            wire::runtime(),
+            async move |uri: AMQPUri, _| {
                 let name = uri.authority.host.clone();
                 // The thread that runs this outlives whoever stopped waiting for it, so it stops by itself too.
                 let stream = tokio::time::timeout(
@@ -116,17 +119,17 @@ impl Link {
                     }
                     slot.stream = Some(copy.into());
                 }
-                let Some(tls) = &tls else {
-                    *lock(&reached) = Stage::Greeting;
-                    return Ok(stream);
+                let stream = if let Some(tls) = &tls {
+                    *lock(&reached) = Stage::Encrypting;
+                    let server_name = server_name.clone().unwrap_or(name);
+                    tokio::time::timeout(within, stream.into_rustls(tls, &server_name))
+                        .await
+                        .map_err(|_| timed_out())??
+                } else {
+                    stream
                 };
-                *lock(&reached) = Stage::Encrypting;
-                let server_name = server_name.clone().unwrap_or(name);
-                let stream = tokio::time::timeout(within, stream.into_rustls(tls, &server_name))
-                    .await
-                    .map_err(|_| timed_out())??;
                 *lock(&reached) = Stage::Greeting;
-                Ok(stream)
+                Ok(AsyncTcpStream::Plain(Readable::new(stream, &shown)))
             },
             properties,
         );
@@ -175,6 +178,11 @@ impl Link {
     /// Where it leads, without secrets.
     pub(super) fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// The longest frame that was agreed on, in bytes.
+    pub(super) fn frame_max(&self) -> usize {
+        self.connection.configuration().frame_max() as usize
     }
 
     /// Its socket, for who must outlive us before the broker may take us for gone.

@@ -26,11 +26,14 @@ mod look;
 mod management;
 mod nature;
 mod pause;
+mod payload;
 mod properties;
 mod publisher;
 mod redrive;
 mod reply;
+mod size;
 mod subscription;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -16,6 +16,7 @@ use super::fault;
 use super::ladder;
 use super::link::Link;
 use super::properties::short;
+use super::size;
 use crate::error::{Error, ErrorKind, Result};
 
 /// So many messages are on their way unconfirmed.
@@ -94,6 +95,10 @@ impl Publisher {
             {
                 self.confirmed(first, &refusal, &mut failed).await;
             }
+            if let Err(error) = self.check_size(&outgoing.properties) {
+                failed.push((index, error));
+                continue;
+            }
             let open = match &channel {
                 Some(open) => open,
                 None => match self.channel().await {
@@ -134,6 +139,18 @@ impl Publisher {
         }
         failed.sort_by_key(|(index, _)| *index);
         failed
+    }
+
+    /// A frame that is too long would end the connection, and everything on it.
+    fn check_size(&self, properties: &BasicProperties) -> Result<()> {
+        let (size, most) = (size::of_frame(properties), self.link.frame_max());
+        if size <= most {
+            return Ok(());
+        }
+        Err(Error::bad_input(format!(
+            "headers and properties of the message take {size} bytes, and must fit into one frame of {most}; send less in \
+             them, or raise `frame_max` of the connection (RabbitMQ takes 131072 unless it is set up otherwise)"
+        )))
     }
 
     async fn confirmed(
