@@ -1,5 +1,6 @@
 //! What was meant: the configuration, the output, and names resolved to entries and open connections.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,7 +41,11 @@ impl Context {
         for warning in &config.warnings {
             self.output.warn(one_line(warning));
         }
-        Ok(Workplace { context: self, config })
+        Ok(Workplace {
+            context: self,
+            config,
+            opened: RefCell::default(),
+        })
     }
 
     /// Runs a future to its end on a runtime made for it.
@@ -64,9 +69,25 @@ pub struct Workplace<'a> {
     pub context: &'a Context,
     /// The configuration.
     pub config: Config,
+    /// Connections to say good-bye to.
+    opened: RefCell<Vec<Arc<dyn Connection>>>,
 }
 
 impl Workplace<'_> {
+    /// As [`Context::block_on`], and closes what was connected to: a broker notes down whoever just goes away.
+    pub fn block_on<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
+        self.context.block_on(async {
+            let result = future.await;
+            for connection in self.opened.take() {
+                if let Err(error) = connection.close().await {
+                    // What was done is done.
+                    tracing::info!(%error, "the connection did not close cleanly");
+                }
+            }
+            result
+        })
+    }
+
     /// Whether qctl runs without a configuration file, so that any name is a queue.
     pub fn is_implicit(&self) -> bool {
         self.config.file.is_none()
@@ -115,11 +136,13 @@ impl Workplace<'_> {
             existing,
             ..self.connect_options("qctl")
         };
-        entry
+        let connection = entry
             .connector
             .connect(&options)
             .await
-            .map_err(|error| error.at(format!("connection {}", entry.name)))
+            .map_err(|error| error.at(format!("connection {}", entry.name)))?;
+        self.opened.borrow_mut().push(Arc::clone(&connection));
+        Ok(connection)
     }
 
     /// How to connect, with this label.

@@ -148,8 +148,10 @@ async fn await_silence(connection: &AmqpConnection, queue: &str, heard: bool) ->
         }
         tracing::warn!(
             "{consumers} consumer(s) still take from queue {queue}: {}",
-            if others_only || !heard {
+            if others_only {
                 "other programs do not know that it is paused"
+            } else if !heard {
+                "none of them listens for it; other programs do not, nor qctl's where the login may not"
             } else {
                 "those of other programs do not know that it is paused, and one of qctl's that does not answer stops when it does"
             }
