@@ -202,6 +202,21 @@ impl Deref for Ground {
     }
 }
 
+impl Drop for Ground {
+    /// What a failed test is understood by.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the book\n{}", self.read("book"));
+            for file in std::fs::read_dir(self.path("")).unwrap().flatten() {
+                let name = file.file_name().to_string_lossy().into_owned();
+                if name.starts_with("err-") {
+                    eprintln!("--- a log\n{}", self.read(&name));
+                }
+            }
+        }
+    }
+}
+
 /// A consumer in the background.
 pub struct Consumer {
     running: Running,

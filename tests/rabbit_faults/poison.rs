@@ -40,7 +40,7 @@ fn poison_is_found_out(queue: &str) {
     assert_eq!(deaths, 3);
     wait_for("what was beside it", || {
         assert!(!consumer.has_ended(), "{}", consumer.stderr());
-        ground.times("-beside-1") + ground.times("-beside-2") == 2
+        ground.times("-beside-1") > 0 && ground.times("-beside-2") > 0
     });
     let dead = ground.vhost.take("demo.dead", 10);
     assert_eq!(dead.len(), 1);

@@ -4,8 +4,10 @@
 //! given up because its time is over) is done by the way, in tasks of their own; `next` only hands out.
 //!
 //! **Suspects.** A delivery whose consumer died under it is handed out when nothing else is handled, and alone: the
-//! consumer first lets go of all else that it holds and takes nothing, so that if it dies again, nothing else is blamed.
+//! consumer first lets go of all else that it holds and takes nothing, so that if it dies again, nothing else is blamed. Where
+//! there are many, as after the death of a broker, most are handled beside others until they have seen a second death.
 
+mod allowance;
 mod desk;
 mod settler;
 mod state;
@@ -194,6 +196,7 @@ impl Shared {
         if let Some(error) = &state.over {
             return Poll::Ready(Err(error.duplicate()));
         }
+        state.clear_suspects();
         if state.should_isolate() {
             state.course = Course::Changing;
             tokio::spawn(Arc::clone(self).isolate());

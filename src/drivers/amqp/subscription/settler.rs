@@ -172,7 +172,7 @@ impl Shared {
             Detour::Recount => match self.back(&original, original.deliveries(), true).await {
                 Ok(()) => {
                     tracing::info!(%queue, %id, deliveries = original.deliveries(),
-                        "handed out before and never settled: its consumer may have died; counted, it comes back alone");
+                        "handed out before and never settled: its consumer may have died; counted");
                     Ok(Word::Ack)
                 }
                 Err(error) if error.kind() == ErrorKind::Temporary => {

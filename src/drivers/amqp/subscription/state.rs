@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 
 use lapin::BasicProperties;
 
+use super::allowance::Allowance;
 use crate::drivers::amqp::copies::Piece;
 use crate::drivers::amqp::properties::{Facts, now, to_message};
 use crate::error::Error;
 use crate::queue::{Delivery, Message, Ticket};
 
+/// Suspected of so many deaths, a message is handled alone whatever that costs.
+const SURELY_ALONE: u32 = 2;
 /// A suspect waits this long for a moment at which nothing else is handled; then it is handled beside others.
 const SUSPECT_WAITS: Duration = Duration::from_secs(30);
 
@@ -92,6 +95,7 @@ pub(super) struct State {
     pub(super) held: BTreeMap<Tag, Held>,
     ready: VecDeque<Tag>,
     suspects: VecDeque<(Tag, Instant)>,
+    allowance: Allowance,
     /// Handed out and not settled.
     pub(super) out: usize,
     /// On a detour.
@@ -113,6 +117,7 @@ impl State {
             held: BTreeMap::new(),
             ready: VecDeque::new(),
             suspects: VecDeque::new(),
+            allowance: Allowance::new(Instant::now()),
             out: 0,
             busy: 0,
             course: Course::Open,
@@ -128,15 +133,17 @@ impl State {
     /// Takes in what has arrived; says what must be done with it first, if it may not be handed out as it is.
     pub(super) fn arrived(&mut self, delivery: lapin::message::Delivery) -> Option<(Tag, Detour)> {
         let tag = delivery.delivery_tag;
-        let (message, facts) = to_message(
+        let (message, mut facts) = to_message(
             &delivery.properties,
             delivery.exchange.as_str(),
             delivery.routing_key.as_str(),
             &self.queue,
             Vec::new(),
         );
+        // A copy of it has no count of the broker's any more, and is suspect all the same.
+        facts.suspect |= facts.native_count.is_some_and(|count| count > 0);
+        let suspect = facts.suspect;
         let detour = self.detour(&facts, delivery.redelivered);
-        let suspect = facts.suspect || facts.native_count.is_some_and(|count| count > 0);
         let original = Original {
             properties: delivery.properties,
             body: delivery.data,
@@ -188,10 +195,15 @@ impl State {
         }
         match self.course {
             Course::Changing | Course::Alone(_) => return Vec::new(),
+            // What is not yet let go of would die with it.
+            Course::Isolated if self.busy > 0 => return Vec::new(),
             Course::Isolated => {
                 let Some((tag, _)) = self.suspects.pop_front() else {
                     return Vec::new();
                 };
+                if !self.is_surely_suspect(tag) {
+                    self.allowance.take();
+                }
                 self.course = Course::Alone(tag);
                 return self.delivery(tag, true).into_iter().collect();
             }
@@ -207,6 +219,24 @@ impl State {
             self.suspects.pop_front();
         }
         tags.into_iter().filter_map(|tag| self.delivery(tag, false)).collect()
+    }
+
+    fn is_surely_suspect(&self, tag: Tag) -> bool {
+        self.held
+            .get(&tag)
+            .is_some_and(|held| held.original.earlier() >= SURELY_ALONE)
+    }
+
+    /// Clears suspects that there is no time to handle alone.
+    pub(super) fn clear_suspects(&mut self) {
+        if self.course != Course::Open || self.suspects.is_empty() || !self.allowance.is_used_up(Instant::now()) {
+            return;
+        }
+        let suspects = std::mem::take(&mut self.suspects);
+        let (sure, cleared): (VecDeque<_>, VecDeque<_>) =
+            suspects.into_iter().partition(|(tag, _)| self.is_surely_suspect(*tag));
+        self.suspects = sure;
+        self.ready.extend(cleared.into_iter().map(|(tag, _)| tag));
     }
 
     /// Whether it is time to let go of everything but the suspects.
