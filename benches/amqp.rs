@@ -128,7 +128,7 @@ async fn consume(channel: &Channel, queue: &str, count: usize, prefetch: usize) 
 }
 
 async fn library_publish(url: &str, queue: &str, count: usize) -> f64 {
-    let connection = amqp::connector(url)
+    let connection = amqp::connector(url, None)
         .unwrap()
         .connect(&ConnectOptions::default())
         .await
@@ -158,7 +158,7 @@ async fn library_consume(url: &str, queue: &str, count: usize) -> f64 {
         },
         ..ConsumerSettings::default()
     };
-    let connector = amqp::connector(url).unwrap();
+    let connector = amqp::connector(url, None).unwrap();
     let begun = Instant::now();
     let ended = consumer::run(
         connector,

@@ -18,6 +18,9 @@ use super::reply::Reply;
 use crate::error::{Error, Result};
 use crate::queue::{Delivery, Settle, Settlement, Ticket};
 
+/// How long a consumer that must stop now waits for the broker to take what it settles at the end.
+const LAST_WORD_WITHIN: Duration = Duration::from_secs(3);
+
 pub(super) type Running = Pin<Box<dyn Future<Output = Finished> + Send>>;
 /// A settlement on its way, or a reply: a reply leaves nothing to do.
 pub(super) type Settling = Pin<Box<dyn Future<Output = Option<Settled>> + Send>>;
@@ -77,6 +80,8 @@ pub(super) struct Hand {
     pub(super) paused_until: Option<Instant>,
     pub(super) grace_until: Option<Instant>,
     pub(super) forced: bool,
+    /// Asked twice to stop, it waits until then for the settlements that are under way, and no longer.
+    pub(super) last_word_until: Option<Instant>,
     /// A suspect is being handled: nothing is begun beside it.
     pub(super) alone: bool,
 }
@@ -100,6 +105,7 @@ impl Hand {
             paused_until: None,
             grace_until: None,
             forced: false,
+            last_word_until: None,
             alone: false,
         }
     }
@@ -136,5 +142,22 @@ impl Hand {
     pub(super) fn force(&mut self) {
         self.forced = true;
         self.cancel.cancel();
+    }
+
+    /// The subscription is over. What is lost to us may run elsewhere in a moment: nothing of it may go on here.
+    pub(super) fn lose(&mut self, error: Error) {
+        self.cancel.cancel();
+        self.waiting.clear();
+        self.dry = true;
+        self.lost.get_or_insert(error);
+    }
+
+    /// Whether whoever asked twice has waited long enough for the settlements of what ran.
+    pub(super) fn last_word_is_due(&mut self) -> bool {
+        if !self.forced || !self.running.is_empty() {
+            return false;
+        }
+        let now = Instant::now();
+        *self.last_word_until.get_or_insert(now + LAST_WORD_WITHIN) <= now
     }
 }

@@ -11,6 +11,7 @@ mod session;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use handler::{Call, ExitCodes, Failure, Handler, OUTPUT_LIMIT, Outcome, Report, Verdict, check_hold, deadline};
@@ -19,8 +20,8 @@ pub use policy::{Backoff, RetryPolicy};
 use limits::Watchman;
 use session::{After, Progress, Session};
 
-use crate::error::{ErrorKind, Result};
-use crate::queue::{ConnectOptions, Connector, ConsumeOptions, Topology};
+use crate::error::{Error, ErrorKind, Result};
+use crate::queue::{ConnectOptions, Connection, Connector, ConsumeOptions, Subscription, Topology};
 
 /// What a consumer takes, and within which limits.
 #[derive(Clone, Debug, Default)]
@@ -122,7 +123,7 @@ pub async fn run(
     let mut wait = RECONNECT_MIN;
     let mut failing_since = None;
     let result = loop {
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         let after = serve(
             &*connector,
             &connect,
@@ -169,9 +170,8 @@ pub async fn run(
         };
         tracing::warn!(consumer = %settings.name, endpoint = %connector.endpoint(), %error,
             wait_ms = pause.as_millis() as u64, "{what}");
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = stop.drain.cancelled() => break Ok(EndReason::Stopped),
+        if let Some(reason) = rest(pause, &mut watchman, &stop).await {
+            break Ok(reason);
         }
         wait = (wait * 2).min(RECONNECT_MAX);
     };
@@ -185,6 +185,57 @@ pub async fn run(
     })
 }
 
+/// Waits before the next try to connect, unless something ends the consumer.
+async fn rest(pause: Duration, watchman: &mut Watchman, stop: &Stop) -> Option<EndReason> {
+    let until = Instant::now() + pause;
+    loop {
+        let look = watchman.next_look().map_or(until, |look| look.min(until));
+        tokio::select! {
+            () = tokio::time::sleep_until(look) => {}
+            () = stop.drain.cancelled() => return Some(EndReason::Stopped),
+        }
+        if let Some(limit) = watchman.reached(true) {
+            return Some(EndReason::Limit(limit));
+        }
+        if Instant::now() >= until {
+            return None;
+        }
+    }
+}
+
+/// Connects, declares and begins to take.
+async fn open(
+    connector: &dyn Connector,
+    connect: &ConnectOptions,
+    settings: &ConsumerSettings,
+    slots: usize,
+) -> Result<(Arc<dyn Connection>, Box<dyn Subscription>)> {
+    let connection = connector.connect(connect).await?;
+    let beginning = async {
+        connection.declare(&settings.topology).await?;
+        connection
+            .consume(ConsumeOptions {
+                queue: settings.queue.clone(),
+                prefetch: settings.prefetch.unwrap_or(slots),
+                slots,
+                label: settings.label.clone(),
+                most_deliveries: Some(settings.retry.deliveries).filter(|most| *most > 0),
+            })
+            .await
+    };
+    // A broker whose queue has no leader keeps the connection alive and says nothing.
+    let subscription = tokio::time::timeout(connect.timeout, beginning)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Error::unavailable(format!(
+                "queue `{}`: the broker does not answer for it within {} s; is the queue well?",
+                settings.queue,
+                connect.timeout.as_secs_f64()
+            )))
+        })?;
+    Ok((connection, subscription))
+}
+
 /// One connection, from connect to close.
 async fn serve(
     connector: &dyn Connector,
@@ -195,22 +246,16 @@ async fn serve(
     watchman: &mut Watchman,
     progress: &mut Progress,
 ) -> Result<After> {
-    let connection = connector.connect(connect).await?;
-    connection.declare(&settings.topology).await?;
     let slots = if handler.in_process() {
         settings.concurrency.max(IN_PROCESS_SLOTS)
     } else {
         settings.concurrency.max(1)
     };
-    let subscription = connection
-        .consume(ConsumeOptions {
-            queue: settings.queue.clone(),
-            prefetch: settings.prefetch.unwrap_or(slots),
-            slots,
-            label: settings.label.clone(),
-            most_deliveries: Some(settings.retry.deliveries).filter(|most| *most > 0),
-        })
-        .await?;
+    let (connection, subscription) = tokio::select! {
+        opened = open(connector, connect, settings, slots) => opened?,
+        // Nothing is in hand yet.
+        () = stop.drain.cancelled() => return Ok(After::End(EndReason::Stopped)),
+    };
     progress.connected = true;
     if let Err(error) = handler.prepare(&subscription.lifeline()).await {
         subscription.close().await?;

@@ -65,10 +65,17 @@ impl Session<'_> {
             if this.ending.is_none() {
                 self.check_limits(&mut this, &*subscription).await;
             }
-            if this.ending.is_some() || this.fault.is_some() {
+            if this.ending.is_some() || this.fault.is_some() || this.lost.is_some() {
                 self.drain(&mut this, &mut *subscription).await;
             }
             if this.is_over() {
+                break;
+            }
+            if this.last_word_is_due() {
+                tracing::warn!(
+                    unsettled = this.settling.len(),
+                    "the broker does not take the last settlements; their messages come back by themselves"
+                );
                 break;
             }
             self.step(&mut this, &mut subscription).await;
@@ -117,7 +124,12 @@ impl Session<'_> {
             return;
         }
         if self.settings.limits.until_empty && idle && self.watchman.idle_for() >= SETTLE_DOWN {
-            match self.connection.info(&self.settings.queue).await {
+            let info = tokio::select! {
+                info = self.connection.info(&self.settings.queue) => info,
+                // A broker that does not answer keeps nobody from stopping.
+                () = self.stop.drain.cancelled() => return,
+            };
+            match info {
                 // What is no longer ready may be on its way to us. Asked in this order, nothing falls between.
                 Ok(info) if info.ready == 0 && subscription.is_quiet() => {
                     this.ending = Some(EndReason::Limit("until-empty".to_owned()));
@@ -138,22 +150,29 @@ impl Session<'_> {
 
     /// Takes nothing new, gives back what was not begun, and bounds how long the rest may take.
     async fn drain(&mut self, this: &mut Hand, subscription: &mut dyn Subscription) {
-        if !this.dry {
-            if let Err(error) = subscription.stop().await {
-                this.lost.get_or_insert(error);
-            }
-            loop {
-                tokio::select! {
-                    more = subscription.next() => match more {
-                        Ok(more) if !more.is_empty() => this.waiting.extend(more),
-                        _ => break,
-                    },
-                    // Whoever asks twice does not wait for the store either: closing gives back what is held.
-                    () = self.stop.now.cancelled() => break,
-                }
-            }
-            this.dry = true;
+        if this.ending.is_some() && this.grace_until.is_none() {
             this.grace_until = self.settings.stop_grace.map(|grace| Instant::now() + grace);
+        }
+        if !this.dry {
+            let stopped = async {
+                subscription.stop().await?;
+                loop {
+                    let more = subscription.next().await?;
+                    if more.is_empty() {
+                        return Ok(());
+                    }
+                    this.waiting.extend(more);
+                }
+            };
+            let stopped = tokio::select! {
+                stopped = stopped => stopped,
+                // Whoever asks twice does not wait for the store either: closing gives back what is held.
+                () = self.stop.now.cancelled() => Ok(()),
+            };
+            this.dry = true;
+            if let Err(error) = stopped {
+                this.lose(error);
+            }
         }
         Self::give_back(this);
     }
@@ -188,6 +207,7 @@ impl Session<'_> {
         for moment in [
             this.paused_until,
             this.grace_until.filter(|_| !this.forced),
+            this.last_word_until,
             this.handled_since.map(|since| since + SETTLE_WITHIN),
             this.waiting_since.map(|since| since + AHEAD_AT_MOST),
         ]
@@ -223,13 +243,7 @@ impl Session<'_> {
             Some(settled) = this.settling.next(), if !this.settling.is_empty() => self.settled(this, settled),
             taken = take, if taking || this.lost.is_none() => match taken {
                 Ok(deliveries) => this.waiting.extend(deliveries),
-                Err(error) => {
-                    // Deliveries that are lost to us may run elsewhere in a moment: nothing of them may go on here.
-                    this.cancel.cancel();
-                    this.waiting.clear();
-                    this.dry = true;
-                    this.lost = Some(error);
-                }
+                Err(error) => this.lose(error),
             },
             () = sleep_until(wake) => {
                 if this.grace_until.is_some_and(|until| until <= Instant::now()) && !this.forced {

@@ -69,9 +69,13 @@ impl Copies {
 
     /// Says good-bye, if there was a connection.
     pub(super) async fn close(&self, within: Duration) {
-        if let Some(publisher) = self.publisher.lock().await.take() {
-            publisher.link().close(within).await;
-        }
+        let closing = async {
+            if let Some(publisher) = self.publisher.lock().await.take() {
+                publisher.link().close(within).await;
+            }
+        };
+        // Somebody may be connecting.
+        let _ = tokio::time::timeout(within, closing).await;
     }
 
     /// To a rung of the ladder, from where it falls back to `queue`.

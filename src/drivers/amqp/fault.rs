@@ -33,6 +33,11 @@ pub(super) fn connecting(error: &lapin::Error, endpoint: &str, vhost: &str, stag
                     Error::not_found(format!(
                         "{endpoint}: the broker has no vhost `{vhost}`; check vhost, or make it with `rabbitmqctl add_vhost`"
                     ))
+                } else if said.contains("limit") {
+                    Error::unavailable(format!(
+                        "{endpoint}: the broker takes no more connections ({}); end others, or raise the limit",
+                        told(answer)
+                    ))
                 } else {
                     Error::not_allowed(format!(
                         "{endpoint}: the login may not use the vhost `{vhost}`; give it permissions with `rabbitmqctl \
@@ -61,6 +66,10 @@ pub(super) fn connecting(error: &lapin::Error, endpoint: &str, vhost: &str, stag
         (lapin::ErrorKind::ParsingError(_), _) => (
             "what answers does not speak AMQP 0-9-1",
             "is this an AMQP port, and not one for TLS (amqps)?",
+        ),
+        (lapin::ErrorKind::ParsingError(_), Stage::Greeting) => (
+            "what answers there does not speak AMQP",
+            "is this an AMQP port, without TLS where the scheme is amqp?",
         ),
         _ => ("the connection could not be made", "is this an AMQP port?"),
     };

@@ -41,7 +41,26 @@ pub(super) struct Link {
     host: Host,
 }
 
-type Socket = Arc<Mutex<Option<std::net::TcpStream>>>;
+type Socket = Arc<Mutex<Slot>>;
+
+/// Where the socket is kept.
+#[derive(Default)]
+struct Slot {
+    stream: Option<std::net::TcpStream>,
+    /// It was cut, and so is what comes here later.
+    cut: bool,
+}
+
+/// Cuts the connection that is being made if nobody waits for it any more.
+struct Attempt(Option<Socket>);
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if let Some(socket) = &self.0 {
+            cut(socket);
+        }
+    }
+}
 
 impl Link {
     /// Connects to the first of the hosts that answers, within `options.timeout` in all.
@@ -70,6 +89,7 @@ impl Link {
         let uri = uri(address, host, options)?;
         let addresses = resolved(host, &endpoint, within).await?;
         let socket: Socket = Arc::default();
+        let mut attempt = Attempt(Some(Arc::clone(&socket)));
         let runtime = Tokio::current();
         let shown = endpoint.clone();
         let kept = Arc::clone(&socket);
@@ -93,7 +113,11 @@ impl Link {
                 .map_err(|_| timed_out())??;
                 if let AsyncTcpStream::Plain(plain) = &stream {
                     let copy = plain.get_ref().as_fd().try_clone_to_owned()?;
-                    *lock(&kept) = Some(copy.into());
+                    let mut slot = lock(&kept);
+                    if slot.cut {
+                        return Err(timed_out());
+                    }
+                    slot.stream = Some(copy.into());
                 }
                 let stream = if let Some(tls) = &tls {
                     *lock(&reached) = Stage::Encrypting;
@@ -115,7 +139,6 @@ impl Link {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return Err(fault::connecting(&error, &endpoint, &address.vhost, stage)),
             Err(_) => {
-                cut(&socket);
                 return Err(Error::unavailable(format!(
                     "{endpoint}: {} within {} s; is it the right host and port, and is the broker well?",
                     stage.nothing(),
@@ -123,6 +146,7 @@ impl Link {
                 )));
             }
         };
+        attempt.0 = None;
         let (tell, blocked) = watch::channel(None);
         let mut events = Box::pin(connection.events_listener());
         let shown = endpoint.clone();
@@ -163,8 +187,8 @@ impl Link {
 
     /// Its socket, for who must outlive us before the broker may take us for gone.
     pub(super) fn socket(&self) -> Option<Arc<OwnedFd>> {
-        let socket = lock(&self.socket);
-        let copy = socket.as_ref().and_then(|socket| socket.try_clone().ok());
+        let slot = lock(&self.socket);
+        let copy = slot.stream.as_ref().and_then(|stream| stream.try_clone().ok());
         copy.map(|copy| Arc::new(copy.into()))
     }
 
@@ -274,9 +298,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 fn cut(socket: &Socket) {
-    if let Some(socket) = lock(socket).take() {
+    let mut slot = lock(socket);
+    slot.cut = true;
+    if let Some(stream) = slot.stream.take() {
         // It may be closed already.
-        let _ = socket.shutdown(Shutdown::Both);
+        let _ = stream.shutdown(Shutdown::Both);
     }
 }
 

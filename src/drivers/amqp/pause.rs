@@ -21,7 +21,7 @@ use super::connection::AmqpConnection;
 use super::fault;
 use super::link::{Link, token};
 use super::properties::short;
-use super::publisher::Outgoing;
+use super::publisher::{Named, Outgoing};
 use super::subscription::{Shared, is_ours};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -71,7 +71,7 @@ pub(super) async fn is_paused(link: &Link, queue: &str) -> Result<bool> {
 pub(super) async fn set(connection: &AmqpConnection, queue: &str, paused: bool) -> Result<()> {
     connection.depth(queue).await?;
     let link = &connection.link;
-    let mark = short("the name of a queue that can be paused", &mark(queue))?;
+    let mark = short("the name of a queue that can be paused", mark(queue))?;
     let channel = link.channel().await?;
     let changed = async {
         declare_exchange(&channel).await?;
@@ -104,13 +104,15 @@ pub(super) async fn forget(channel: &Channel, queue: &str) {
 /// Has qctl's consumers of this queue look at its mark; whether there is any.
 async fn tell(connection: &AmqpConnection, queue: &str) -> Result<bool> {
     let word = Outgoing {
-        exchange: EXCHANGE.into(),
-        routing_key: short("the queue's name", queue)?,
+        to: Named {
+            exchange: EXCHANGE.into(),
+            routing_key: short("the queue's name", queue)?,
+        },
         mandatory: true,
         properties: BasicProperties::default(),
         body: b"look".to_vec(),
     };
-    let refusal = |_| {
+    let refusal = |_: &Named| {
         Error::temporary(format!(
             "the broker does not take a word for exchange `{EXCHANGE}`; try again"
         ))
@@ -164,7 +166,7 @@ pub(super) struct Ear {
 /// Listens for changes. `None` where the login may not: then the consumer cannot be paused while it runs.
 pub(super) async fn listen(link: &Link, queue: &str) -> Result<Option<Ear>> {
     let channel = link.channel().await?;
-    let ear = short("the control queue's name", &format!("{EAR}{}", token()?))?;
+    let ear = short("the control queue's name", format!("{EAR}{}", token()?))?;
     let key = short("the queue's name", queue)?;
     let exclusive = QueueDeclareOptions {
         exclusive: true,

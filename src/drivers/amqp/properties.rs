@@ -112,7 +112,7 @@ pub(super) fn of_message(message: &Message) -> Result<BasicProperties> {
 }
 
 /// What a delivery says beside its body.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
     /// The exchange it was first published to.
     pub(super) exchange: String,

@@ -1,6 +1,7 @@
 //! Publishing: confirmed, a window of them outstanding, and what could not be taken said for each message.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub(super) struct Publisher {
     rungs: Mutex<HashSet<String>>,
     /// Nothing confirmed for this long is an error; `None`: as long as the connection stands.
     patience: Option<Duration>,
+    /// It was silent for that long. The answers that are there are taken, and none is waited for.
+    silent: AtomicBool,
 }
 
 impl Publisher {
@@ -50,6 +53,7 @@ impl Publisher {
             turn: tokio::sync::Mutex::new(()),
             rungs: Mutex::default(),
             patience,
+            silent: AtomicBool::new(false),
         }
     }
 
@@ -84,6 +88,7 @@ impl Publisher {
         let mut batch = batch.into_iter();
         let turn = self.turn.lock().await;
         let mut channel = None;
+        let mut broken = None;
         for (index, outgoing) in batch.by_ref() {
             if waiting.len() >= WINDOW
                 && let Some(first) = waiting.pop_front()
@@ -99,7 +104,7 @@ impl Publisher {
                 None => match self.channel().await {
                     Ok(open) => channel.insert(open),
                     Err(error) => {
-                        failed.push((index, error));
+                        broken = Some((index, error));
                         break;
                     }
                 },
@@ -118,7 +123,7 @@ impl Publisher {
             match self.patiently(sent).await {
                 Ok(confirm) => waiting.push_back((index, outgoing.to, confirm)),
                 Err(trouble) => {
-                    failed.push((index, self.not_sent(trouble, &outgoing.to)));
+                    broken = Some((index, self.not_sent(trouble, &outgoing.to)));
                     break;
                 }
             }
@@ -128,9 +133,9 @@ impl Publisher {
             self.confirmed(first, &refusal, &mut failed).await;
         }
         // What was behind the one that broke the channel was never sent.
-        if let Some((_, last)) = failed.last() {
-            let rest: Vec<(usize, Error)> = batch.map(|(index, _)| (index, last.duplicate())).collect();
-            failed.extend(rest);
+        if let Some((index, error)) = broken {
+            failed.extend(batch.map(|(index, _)| (index, error.duplicate())));
+            failed.push((index, error));
         }
         failed.sort_by_key(|(index, _)| *index);
         failed
@@ -167,7 +172,14 @@ impl Publisher {
         let Some(patience) = self.patience else {
             return answer.await.map_err(Trouble::Client);
         };
-        match tokio::time::timeout(patience, answer).await {
+        let within = if self.silent.load(Ordering::Relaxed) {
+            Duration::ZERO
+        } else {
+            patience
+        };
+        let answer = tokio::time::timeout(within, answer).await;
+        self.silent.store(answer.is_err(), Ordering::Relaxed);
+        match answer {
             Ok(answer) => answer.map_err(Trouble::Client),
             Err(_) => Err(Trouble::Silence(patience)),
         }
@@ -179,7 +191,8 @@ impl Publisher {
                 let seconds = patience.as_secs_f64();
                 return Error::temporary(match self.link.blocked() {
                     Some(reason) => format!(
-                        "{}: the broker takes no messages for now ({reason}); see to its disk and memory, then try again",
+                        "{}: the broker takes no messages for now ({reason}) and has not confirmed this one; see to its \
+                         disk and memory, and look whether it came through before you send it again",
                         self.link.endpoint()
                     ),
                     None => format!(

@@ -6,10 +6,12 @@
 
 use std::time::Duration;
 
+use lapin::types::ShortString;
+
 use super::connection::AmqpConnection;
 use super::look::{Scan, check_price};
 use super::properties::{Changes, Facts, of_copy, short};
-use super::publisher::Outgoing;
+use super::publisher::{Named, Outgoing};
 use crate::error::{Error, Result};
 use crate::queue::message::header;
 use crate::queue::{HeaderValue, Message, Redrive, RedriveReport, Selection};
@@ -132,7 +134,12 @@ impl Moving<'_> {
         if self.redrive.dry_run {
             return Ok((taken.len() as u64, ended));
         }
-        let refusal = |_| Error::temporary("the queue it came from is full, or cannot store it now; make room there");
+        let refusal = |to: &Named| {
+            Error::temporary(format!(
+                "queue `{}` is full, or cannot store it now; make room there",
+                to.routing_key
+            ))
+        };
         let publisher = self.connection.outlet().await?;
         let mut failed = publisher.publish(outgoing, refusal).await;
         let mut count = 0;
@@ -163,8 +170,10 @@ fn letter(delivery: &lapin::message::Delivery, target: &str, message: Message, f
         ..Changes::default()
     };
     Ok(Outgoing {
-        exchange: short("the exchange's name", "")?,
-        routing_key: short("the queue's name", target)?,
+        to: Named {
+            exchange: ShortString::default(),
+            routing_key: short("the queue's name", target)?,
+        },
         mandatory: true,
         properties: of_copy(&delivery.properties, &facts.exchange, &message.routing_key, &changes),
         body: message.body,

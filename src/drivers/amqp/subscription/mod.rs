@@ -157,6 +157,13 @@ impl Shared {
         state.wake();
     }
 
+    fn silent(&self) -> Error {
+        Error::unavailable(format!(
+            "{}: the broker does not answer; what was held comes back when it notices",
+            self.link.endpoint()
+        ))
+    }
+
     fn cancelled(&self) -> Error {
         Error::not_found(format!(
             "queue `{}`: the broker has ended the subscription, because the queue was deleted or the node that holds it is down",
@@ -389,8 +396,12 @@ impl Subscription for AmqpSubscription {
     }
 
     async fn stop(&mut self) -> Result<()> {
-        let ended = self.shared.end_taps(0).await;
+        let ended = tokio::time::timeout(CLOSE_WITHIN, self.shared.end_taps(0)).await;
         let mut state = self.shared.state();
+        let ended = ended.unwrap_or_else(|_| {
+            state.lose(self.shared.silent());
+            Err(self.shared.silent())
+        });
         self.shared.look(&mut state);
         let waiting = state.waiting();
         state.stopped = true;
@@ -403,6 +414,7 @@ impl Subscription for AmqpSubscription {
 
     async fn close(mut self: Box<Self>) -> Result<()> {
         drop(self.follower.take());
+        let shared = Arc::clone(&self.shared);
         let closing = async {
             self.stop().await?;
             let left = self.shared.state().unsettled();
@@ -418,13 +430,12 @@ impl Subscription for AmqpSubscription {
                 }
             })
             .await;
-            let _ = self.shared.channel.close(200, "done".into()).await;
+            if self.shared.state().over.is_none() {
+                let _ = self.shared.channel.close(200, "done".into()).await;
+            }
             Ok(())
         };
-        tokio::time::timeout(CLOSE_WITHIN, closing).await.unwrap_or_else(|_| {
-            Err(Error::unavailable(
-                "the broker does not answer; what was held comes back when it notices",
-            ))
-        })
+        let closed = tokio::time::timeout(CLOSE_WITHIN, closing).await;
+        closed.unwrap_or_else(|_| Err(shared.silent()))
     }
 }

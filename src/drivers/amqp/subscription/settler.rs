@@ -92,7 +92,7 @@ impl Shared {
                 } else {
                     original.deliveries()
                 };
-                return self.back(original, deliveries, original.facts.suspect).await;
+                return Ok(self.untouched(original, deliveries).await);
             }
         }
         Ok(Word::Ack)
@@ -127,17 +127,22 @@ impl Shared {
         self.copies.bury(to, original.into(), &changes).await
     }
 
-    /// A copy to the end of its own queue. Where that is full, the original goes back to where it stood.
-    async fn back(&self, original: &Original, deliveries: u32, suspect: bool) -> Result<Word> {
+    /// A copy to the end of its own queue.
+    async fn back(&self, original: &Original, deliveries: u32, suspect: bool) -> Result<()> {
         let changes = Changes {
             counts: Some((self.source.queue.clone(), original.facts.attempt, deliveries)),
             suspect,
             ..Changes::default()
         };
-        match self.copies.back(&self.source.queue, original.into(), &changes).await {
-            Ok(()) => Ok(Word::Ack),
-            Err(error) if matches!(error.kind(), ErrorKind::Temporary | ErrorKind::Unroutable) => Ok(Word::Requeue),
-            Err(error) => Err(error),
+        self.copies.back(&self.source.queue, original.into(), &changes).await
+    }
+
+    /// The same for what is given back untouched. Where no copy can be made, because the queue is full or the login may not,
+    /// the original goes back to where it stood.
+    async fn untouched(&self, original: &Original, deliveries: u32) -> Word {
+        match self.back(original, deliveries, original.facts.suspect).await {
+            Ok(()) => Word::Ack,
+            Err(_) => Word::Requeue,
         }
     }
 
@@ -164,12 +169,22 @@ impl Shared {
                 let done = self.hold_back(&original, left, attempt, deliveries).await;
                 done.map(|()| Word::Ack)
             }
-            Detour::Recount => {
-                let counted = self.back(&original, original.deliveries(), true).await;
-                tracing::info!(%queue, %id, deliveries = original.deliveries(),
-                    "handed out before and never settled: its consumer may have died; counted, it comes back alone");
-                counted
-            }
+            Detour::Recount => match self.back(&original, original.deliveries(), true).await {
+                Ok(()) => {
+                    tracing::info!(%queue, %id, deliveries = original.deliveries(),
+                        "handed out before and never settled: its consumer may have died; counted, it comes back alone");
+                    Ok(Word::Ack)
+                }
+                Err(error) if error.kind() == ErrorKind::Temporary => {
+                    // Put back it would come again at once, and again. Its death is counted when it is next put somewhere.
+                    tracing::warn!(%queue, %id, deliveries = original.deliveries(), %error,
+                        "handed out before and never settled: its consumer may have died; it cannot be counted, and is handled \
+                         alone");
+                    self.state().suspect(tag);
+                    return;
+                }
+                Err(error) => Err(error),
+            },
         };
         self.finish(tag, done).await;
     }
@@ -179,8 +194,8 @@ impl Shared {
         let Some(original) = self.state().original(tag) else {
             return;
         };
-        let back = self.back(&original, original.earlier(), original.facts.suspect).await;
-        self.finish(tag, back).await;
+        let word = self.untouched(&original, original.earlier()).await;
+        self.finish(tag, Ok(word)).await;
     }
 
     /// Gives back untouched what was handed out and is settled by nobody.
@@ -188,8 +203,8 @@ impl Shared {
         let Some(original) = self.state().begin_settling(tag) else {
             return;
         };
-        let back = self.back(&original, original.earlier(), original.facts.suspect).await;
-        self.finish(tag, back).await;
+        let word = self.untouched(&original, original.earlier()).await;
+        self.finish(tag, Ok(word)).await;
     }
 
     async fn finish(self: &Arc<Self>, tag: Tag, done: Result<Word>) {

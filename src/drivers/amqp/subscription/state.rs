@@ -30,6 +30,7 @@ pub(super) struct Held {
 }
 
 /// A delivery as it came.
+#[derive(Clone)]
 pub(super) struct Original {
     pub(super) properties: BasicProperties,
     pub(super) body: Vec<u8>,
@@ -166,6 +167,18 @@ impl State {
             return Some(Detour::NotYet(Duration::from_millis(left.unsigned_abs())));
         }
         (redelivered && !self.counted && facts.native_count.is_none()).then_some(Detour::Recount)
+    }
+
+    /// A delivery on its detour is to be handed out all the same, alone, as one whose consumer died.
+    pub(super) fn suspect(&mut self, tag: Tag) {
+        let Some(held) = self.held.get_mut(&tag) else { return };
+        let original = Arc::make_mut(&mut held.original);
+        original.facts.deliveries = original.facts.deliveries.saturating_add(1);
+        original.facts.suspect = true;
+        held.settling = false;
+        self.busy = self.busy.saturating_sub(1);
+        self.suspects.push_back((tag, Instant::now()));
+        self.wake();
     }
 
     /// What can be handed out now.
