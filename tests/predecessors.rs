@@ -281,3 +281,29 @@ fn whose_it_is_can_be_said() {
     let imported = config::import(&surroundings, &file, Some(Predecessor::KoWorker)).unwrap();
     assert!(imported.text.contains("as_written: true"), "{}", imported.text);
 }
+
+/// A password of digits is none without its zeros.
+#[test]
+fn numbers_that_are_text_keep_their_form() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.yml");
+    fs::write(
+        &file,
+        "old_sound_rabbit_mq:\n  connections: { default: { user: 007, vhost: 1.10, port: 0x1F90 } }\n  consumers:\n    a:\n      \
+         callback: x\n      queue_options: { name: 010, arguments: { x-ha-policy: [S, 1.50], x-max-length: [I, 0x10] } }\n",
+    )
+    .unwrap();
+    let original = load(&file);
+    assert_eq!(
+        original.connections["default"].connector.endpoint(),
+        "amqp://007@localhost:8080/1.10"
+    );
+    let queue = &original.consumers["a"].queue;
+    assert_eq!(queue.name, "010");
+    assert_eq!(queue.arguments["x-ha-policy"], HeaderValue::Text("1.50".into()));
+    assert_eq!(queue.arguments["x-max-length"], HeaderValue::Int(16));
+    let imported = config::import(&surroundings(VARIABLES), &file, None).unwrap();
+    let anew = folder.path().join("qctl.yml");
+    fs::write(&anew, &imported.text).unwrap();
+    same(&original, &load(&anew), &imported.text);
+}

@@ -58,6 +58,7 @@ pub fn run(args: &ConfigArgs, context: &Context) -> Result<Outcome> {
 
 fn check(context: &Context) -> Result<Outcome> {
     let config = context.load()?.config;
+    let left_out = config::left_out_lines(&config.left_out);
     let report = serde_json::json!({
         "ok": true,
         "file": config.file,
@@ -67,10 +68,10 @@ fn check(context: &Context) -> Result<Outcome> {
         "consumers": config.consumers.len(),
         "commands": config.commands.names(),
         "warnings": config.warnings,
-        "left_out": config.left_out.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "left_out": left_out,
     });
-    for left_out in &config.left_out {
-        context.output.note(one_line(&left_out.to_string()));
+    for line in &left_out {
+        context.output.note(one_line(line));
     }
     context.output.report(&report, |_| {
         let Some(file) = &config.file else {

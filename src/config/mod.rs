@@ -44,7 +44,7 @@ pub use first::{InitAnswers, first_file};
 pub use implicit::{implicit_consumer, implicit_producer};
 pub use model::{Config, ConnectionEntry, ConsumerEntry, ProducerEntry};
 pub use predecessors::import::{Imported, import};
-pub use predecessors::{LeftOut, Predecessor};
+pub use predecessors::{LeftOut, Predecessor, left_out_lines};
 pub use schema::schema;
 pub use show::show;
 

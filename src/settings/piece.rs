@@ -152,11 +152,6 @@ impl Piece {
         self.clone().into_setting(&Path::default(), environment)
     }
 
-    /// A number or boolean exactly as written, `None` where it was not written so.
-    pub fn raw(&self) -> Option<String> {
-        self.place.verbatim.then(|| self.place.source.raw(&self.place.path))?
-    }
-
     /// An error that names file, line and key.
     pub fn error(&self, message: impl fmt::Display) -> Error {
         self.place.source.error(&self.place.path, message)
@@ -291,8 +286,8 @@ mod tests {
     fn what_was_made_is_not_taken_for_what_is_written() {
         let one = piece("one.yml", "/", "a: 0x1F\n");
         let a = one.get("a").unwrap();
-        assert_eq!(a.raw().as_deref(), Some("0x1F"));
-        assert_eq!(a.made(a.content().clone()).raw(), None);
+        assert_eq!(a.setting().text().unwrap(), "0x1F");
+        assert_eq!(a.made(a.content().clone()).setting().text().unwrap(), "31");
         let made = one.made_map([("b", a.made(a.content().clone()))]);
         let mut made = made.into_settings(Environment::of::<&str, &str>([]));
         assert_eq!(made.text(&["b"]).unwrap().as_deref(), Some("31"));

@@ -75,12 +75,13 @@ impl Faults {
         script(&["halt", self.rabbit.name]);
     }
 
-    /// Kills it at once. Confirmed messages survive that, but RabbitMQ writes declarations (queues, bindings, users) down only
-    /// within seconds; so that no test depends on when it did, that is done before, unless it is paused.
+    /// Kills it at once. Confirmed messages survive that, but RabbitMQ writes declarations (queues, bindings, users, and who
+    /// leads a quorum queue) down only within seconds; so that no test depends on when it did, that is done before, unless it is paused.
     pub fn kill(&self) {
         let pid = self.pid().expect("the broker runs");
         if self.state() != Some('T') {
-            self.rabbit.eval("mnesia:sync_log()");
+            self.rabbit
+                .eval("mnesia:sync_log(), [dets:sync(Table) || Table <- dets:all()]");
         }
         self.signal(Signal::KILL);
         wait_until("the broker is gone", || !Path::new(&format!("/proc/{pid}")).exists());

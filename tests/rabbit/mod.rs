@@ -109,11 +109,6 @@ impl Rabbit {
         self.address("STOMP")
     }
 
-    /// Where HTTP is spoken, and no AMQP.
-    pub fn management_address(&self) -> SocketAddr {
-        self.address("MANAGEMENT")
-    }
-
     /// The certificate, in PEM, of the authority that signed the broker's and the client's.
     pub fn ca(&self) -> PathBuf {
         self.setting("CA").into()

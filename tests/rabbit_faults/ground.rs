@@ -341,5 +341,5 @@ pub fn ids(prefix: &str, count: usize) -> Vec<String> {
 
 /// Their lines.
 pub fn lines(ids: &[String]) -> String {
-    ids.iter().map(|id| format!("{id}\n")).collect()
+    ids.join("\n") + "\n"
 }

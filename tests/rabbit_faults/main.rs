@@ -13,7 +13,6 @@
 mod support;
 
 #[path = "../rabbit/mod.rs"]
-#[allow(dead_code, unused_imports)] // shared with tests/brokers.rs, which uses all of it
 mod rabbit;
 
 mod ground;

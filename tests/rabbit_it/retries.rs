@@ -114,7 +114,7 @@ fn a_failure_is_tried_again_as_configured_and_then_dead_lettered() {
 fn a_rejection_a_signal_and_a_time_out_tell_themselves() {
     let ground = ground(
         CLASSIC,
-        r#"case $(cat) in reject) exit 65;; die) kill -9 $$;; slow) exec sleep 30;; esac"#,
+        r"case $(cat) in reject) exit 65;; die) kill -9 $$;; slow) exec sleep 30;; esac",
     );
     for body in ["reject", "die", "slow"] {
         ground.place.run(["queuemessage", "jobs", body]).any_stdout().check();
@@ -151,7 +151,8 @@ fn a_retry_comes_back_to_its_own_queue_alone() {
     let first = ground.consumer("first", "first");
     let second = ground.consumer("second", "second");
     let letters = dead(&ground, "first", 1);
-    (stop(first), stop(second));
+    stop(first);
+    stop(second);
     let ran = ground.place.read("ran");
     let mut rows: Vec<String> = ran
         .lines()

@@ -49,6 +49,7 @@ impl ValueEnum for Predecessor {
 
 pub(super) fn run(args: &ImportArgs, context: &Context) -> Result<Outcome> {
     let imported = config::import(&Surroundings::of_process(), &args.file, args.from)?;
+    let left_out = config::left_out_lines(&imported.left_out);
     let out = args.out.as_ref().filter(|out| out.as_os_str() != "-");
     match out {
         None => context.output.bytes(imported.text.as_bytes())?,
@@ -57,7 +58,7 @@ pub(super) fn run(args: &ImportArgs, context: &Context) -> Result<Outcome> {
             let report = serde_json::json!({
                 "file": path,
                 "from": imported.predecessor.name(),
-                "left_out": imported.left_out.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "left_out": left_out,
                 "unset": imported.unset,
             });
             context
@@ -65,8 +66,8 @@ pub(super) fn run(args: &ImportArgs, context: &Context) -> Result<Outcome> {
                 .report(&report, |_| format!("wrote {}", path.display()))?;
         }
     }
-    for left_out in &imported.left_out {
-        context.output.note(one_line(&left_out.to_string()));
+    for line in &left_out {
+        context.output.note(one_line(line));
     }
     if !imported.unset.is_empty() {
         let names = imported.unset.join(", ");

@@ -1,6 +1,6 @@
 //! Exchanges, queues and arguments as the predecessors write them: all of them hand these to AMQP.
 
-use super::options::{Options, is};
+use super::options::{Options, as_text, is};
 use crate::error::Result;
 use crate::queue::ExchangeKind;
 use crate::settings::{Content, Environment, Piece, Settings, Source, Value};
@@ -22,7 +22,7 @@ pub(super) struct ExchangeOptions {
 
 /// Reads `exchange_options`; `None`: it has no name.
 pub(super) fn exchange(options: &mut Options<'_>) -> Result<Option<ExchangeOptions>> {
-    let name = options.take(&["name"])?.map(text).transpose()?;
+    let name = options.text(&["name"])?;
     let kind = options.take(&["type"])?;
     let passive = options.boolean(&["passive"])?;
     let declare = options.boolean(&["declare"])?;
@@ -107,7 +107,7 @@ pub(super) struct QueueOptions {
 
 /// Reads `queue_options`; `None`: it has no name of its own.
 pub(super) fn queue(options: &mut Options<'_>) -> Result<Option<QueueOptions>> {
-    let name = options.take(&["name"])?.map(text).transpose()?;
+    let name = options.text(&["name"])?;
     let name = name.filter(|name| name.as_text() != Some(""));
     let passive = options.boolean(&["passive"])?;
     let declare = options.boolean(&["declare"])?;
@@ -145,15 +145,7 @@ pub(super) fn routing_keys(options: &mut Options<'_>) -> Result<Vec<Piece>> {
         Content::List(list) => list.clone(),
         _ => vec![piece],
     };
-    keys.into_iter().filter(|key| !key.is_null()).map(text).collect()
-}
-
-/// A name or key: numbers are taken as they are written.
-fn text(piece: Piece) -> Result<Piece> {
-    match piece.as_text() {
-        Some(_) => Ok(piece),
-        None => Ok(piece.made_text(piece.setting().text()?)),
-    }
+    keys.into_iter().filter(|key| !key.is_null()).map(as_text).collect()
 }
 
 fn unusual(key: &'static str, piece: Option<Piece>, usual: bool) -> Option<(&'static str, Piece)> {
@@ -174,10 +166,8 @@ fn arguments(piece: Option<Piece>) -> Result<Option<Piece>> {
         Content::List(list) if list.is_empty() => None,
         // Symfony turns dashes into underscores, and the bundle turns them back.
         Content::Map(entries) => {
-            let entries = entries
-                .iter()
-                .map(|(key, value)| (key.replace('_', "-"), argument(value)));
-            Some(piece.made_map(entries.collect::<Vec<_>>()))
+            let entry = |(key, value): &(String, Piece)| Ok((key.replace('_', "-"), argument(value)?));
+            Some(piece.made_map(entries.iter().map(entry).collect::<Result<Vec<_>>>()?))
         }
         _ => Some(piece),
     })
@@ -218,19 +208,20 @@ fn of_value(piece: &Piece, value: &Value) -> Piece {
 }
 
 /// A pair's letter, where AMQP's libraries have several for what is one thing here.
-fn argument(piece: &Piece) -> Piece {
+fn argument(piece: &Piece) -> Result<Piece> {
     let Content::List(list) = piece.content() else {
-        return piece.clone();
+        return Ok(piece.clone());
     };
     let [letter, value] = list.as_slice() else {
-        return piece.clone();
+        return Ok(piece.clone());
     };
-    let same = match letter.as_text() {
-        Some("b" | "B" | "s" | "u" | "i" | "l" | "L" | "U") => "I",
-        Some("f" | "d") => "D",
-        Some("x") => "S",
-        Some("V") => return value.made(Content::Scalar(Value::Null)),
-        _ => return piece.clone(),
+    let is_scalar = matches!(value.content(), Content::Scalar(_)) && !value.is_null();
+    let (letter, value) = match letter.as_text() {
+        Some("b" | "B" | "s" | "u" | "i" | "l" | "L" | "U") => (letter.made_text("I"), value.clone()),
+        Some("f" | "d") => (letter.made_text("D"), value.clone()),
+        Some("S" | "x") if is_scalar => (letter.made_text("S"), as_text(value.clone())?),
+        Some("V") => return Ok(value.made(Content::Scalar(Value::Null))),
+        _ => return Ok(piece.clone()),
     };
-    piece.made(Content::List(vec![letter.made_text(same), value.clone()]))
+    Ok(piece.made(Content::List(vec![letter, value])))
 }

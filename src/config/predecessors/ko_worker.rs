@@ -18,6 +18,8 @@ const OF_CONNECTIONS: &[(&str, &str)] = &[
     ("heartbeat", "heartbeat"),
     ("frame_max", "frame_max"),
 ];
+/// Those of them that are no text.
+const NUMBERS: &[&str] = &["port", "heartbeat", "frame_max"];
 /// The same of its certificates.
 const CERTIFICATES: &[(&str, &str)] = &[("cacert", "ca_file"), ("cert", "cert_file"), ("key", "key_file")];
 /// What only qctl's own files have at the top.
@@ -104,7 +106,12 @@ fn connection(mut options: Options<'_>, remains: &mut Remains) -> Result<Piece> 
     let place = options.piece.clone();
     let mut entries = Vec::new();
     for (theirs, ours) in OF_CONNECTIONS {
-        entries.extend(options.take(&[theirs])?.map(|piece| (*ours, piece)));
+        let piece = if NUMBERS.contains(theirs) {
+            options.take(&[theirs])?
+        } else {
+            options.text(&[theirs])?
+        };
+        entries.extend(piece.map(|piece| (*ours, piece)));
     }
     if !entries.iter().any(|(key, _)| *key == "host") {
         entries.insert(0, ("host", place.made_text("localhost")));
@@ -122,7 +129,7 @@ fn connection(mut options: Options<'_>, remains: &mut Remains) -> Result<Piece> 
 
 fn producer(name: String, mut options: Options<'_>, remains: &mut Remains) -> Result<Option<Sender>> {
     let place = options.piece.clone();
-    let connection = options.take(&["connection"])?;
+    let connection = options.text(&["connection"])?;
     let exchange = match options.map(&["exchange_options"])? {
         Some(mut exchange) => {
             let read = amqp::exchange(&mut exchange)?;
@@ -157,19 +164,19 @@ fn producer(name: String, mut options: Options<'_>, remains: &mut Remains) -> Re
 
 fn consumer(name: String, mut options: Options<'_>, remains: &mut Remains) -> Result<Taker> {
     let place = options.piece.clone();
-    let connection = options.take(&["connection"])?;
-    let mut class = options.take(&["class"])?;
+    let connection = options.text(&["connection"])?;
+    let mut class = options.text(&["class"])?;
     let Some(mut queue_options) = options.map(&["queue_options"])? else {
         return Err(place.error("`queue_options` is missing: the queue that it takes from"));
     };
-    class = class.or(queue_options.take(&["class"])?);
+    class = class.or(queue_options.text(&["class"])?);
     let prefetch = prefetch(&mut queue_options, &mut options)?;
     // ext-amqp makes queues of no connection's own.
     queue_options.pass_over(&["exclusive"]);
     let mut bindings = Vec::new();
     for mut binding in queue_options.maps(&["binding", "bindings"])? {
         let keys = amqp::routing_keys(&mut binding)?;
-        let Some(exchange) = binding.take(&["name", "exchange"])? else {
+        let Some(exchange) = binding.text(&["name", "exchange"])? else {
             return Err(binding
                 .piece
                 .error("`name` is missing: the exchange that the queue is bound to"));
@@ -189,7 +196,10 @@ fn consumer(name: String, mut options: Options<'_>, remains: &mut Remains) -> Re
         return Err(queue_place.error("`name` is missing: the queue that it takes from"));
     };
     let handler = match class {
-        Some(class) => kaliop::elsewhere(&class, &format!("ko-worker's class {}", class.setting().text()?)),
+        Some(class) => kaliop::elsewhere(
+            &class,
+            &format!("ko-worker's class {}", class.as_text().unwrap_or_default()),
+        ),
         None => kaliop::elsewhere(&place, "ko-worker"),
     };
     Ok(Taker {

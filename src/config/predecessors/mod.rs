@@ -28,7 +28,7 @@ use std::path::PathBuf;
 
 use entries::{Entries, Written};
 pub(super) use kaliop::CONSOLE;
-pub use options::LeftOut;
+pub use options::{LeftOut, left_out_lines};
 use options::{Options, Remains};
 use parameters::{Need, Parameters, Purpose};
 use rabbitmq_bundle::Around;

@@ -1,5 +1,7 @@
 //! One map of a predecessor's file, taken apart key by key. What nobody asks for is left out, and can be told.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 
 use super::parameters::Parameters;
@@ -31,6 +33,27 @@ impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.piece.error(format_args!("left out: {}", self.why)))
     }
+}
+
+/// A line for each thing that is left out. What is the same in many places is told at the first of them: nobody reads the
+/// rest, and each place takes time to be found.
+pub fn left_out_lines(all: &[LeftOut]) -> Vec<String> {
+    let mut groups: Vec<(&LeftOut, usize)> = Vec::new();
+    let mut known: HashMap<(&str, &str), usize> = HashMap::new();
+    for left in all {
+        match known.entry((&left.key, &left.why)) {
+            Entry::Occupied(group) => groups[*group.get()].1 += 1,
+            Entry::Vacant(group) => {
+                group.insert(groups.len());
+                groups.push((left, 0));
+            }
+        }
+    }
+    let line = |(left, more): (&LeftOut, usize)| match more {
+        0 => left.to_string(),
+        more => format!("{left} (and in {more} more places)"),
+    };
+    groups.into_iter().map(line).collect()
 }
 
 /// What was left out so far.
@@ -121,6 +144,11 @@ impl<'a> Options<'a> {
         Ok(Some(piece).filter(|piece| !piece.is_null()))
     }
 
+    /// The same as text.
+    pub(super) fn text(&mut self, keys: &[&str]) -> Result<Option<Piece>> {
+        self.take(keys)?.map(as_text).transpose()
+    }
+
     /// The value of a key that is a map.
     pub(super) fn map(&mut self, keys: &[&str]) -> Result<Option<Self>> {
         let Some((key, piece)) = self.first(keys) else {
@@ -186,6 +214,14 @@ impl<'a> Options<'a> {
             let known = reasons.iter().find(|(name, _)| is_same(key, name));
             remains.add(key, piece, known.map_or("it means nothing to qctl", |(_, why)| why));
         }
+    }
+}
+
+/// A text, as which numbers are taken as they are written: `1.10` is no `1.1`.
+pub(super) fn as_text(piece: Piece) -> Result<Piece> {
+    match piece.as_text() {
+        Some(_) => Ok(piece),
+        None => Ok(piece.made_text(piece.setting().text()?)),
     }
 }
 

@@ -12,6 +12,8 @@ use crate::settings::{Content, Piece, Value};
 
 /// Keys of connections that are qctl's too. A driver refuses those that it does not know, so no others get there.
 const OF_CONNECTIONS: &[&str] = &["url", "host", "port", "user", "login", "password", "vhost", "heartbeat"];
+/// Those of them that are no text.
+const NUMBERS: &[&str] = &["port", "heartbeat"];
 /// Those that a URL says as well; the bundle lets the URL win.
 const IN_URL: &[&str] = &["host", "hosts", "port", "user", "login", "password", "vhost"];
 /// PHP's names of the certificates, and qctl's.
@@ -111,7 +113,12 @@ fn connection(mut options: Options<'_>, remains: &mut Remains) -> Result<Piece> 
     let mut entries = Vec::new();
     let has_url = options.has("url");
     for &key in OF_CONNECTIONS {
-        if let Some(piece) = options.take(&[key])?
+        let piece = if NUMBERS.contains(&key) {
+            options.take(&[key])?
+        } else {
+            options.text(&[key])?
+        };
+        if let Some(piece) = piece
             && !(has_url && IN_URL.contains(&key))
         {
             entries.push((key, piece));
@@ -166,12 +173,12 @@ fn hosts(options: &mut Options<'_>, remains: &mut Remains) -> Result<Option<Piec
     let place = options.piece.clone();
     let mut texts = Vec::new();
     for mut host in options.maps(&["hosts"])? {
-        let Some(name) = host.take(&["host"])? else {
+        let Some(name) = host.text(&["host"])? else {
             continue;
         };
-        let text = name.setting().text()?;
-        let text = match host.take(&["port"])? {
-            Some(port) => format!("{text}:{}", port.setting().text()?),
+        let text = name.as_text().unwrap_or_default().to_owned();
+        let text = match host.text(&["port"])? {
+            Some(port) => format!("{text}:{}", port.as_text().unwrap_or_default()),
             None => text,
         };
         texts.push(name.made_text(text));
@@ -184,7 +191,7 @@ const SAME: &str = "the brokers of a connection have the same in qctl";
 
 fn connection_of(options: &mut Options<'_>, default: Option<&str>) -> Result<Option<Piece>> {
     let place = options.piece.clone();
-    let named = options.take(&["connection"])?;
+    let named = options.text(&["connection"])?;
     Ok(named.or_else(|| default.map(|name| place.made_text(name))))
 }
 
@@ -206,7 +213,7 @@ fn producer(
     let place = options.piece.clone();
     let connection = connection_of(&mut options, default)?;
     let exchange = exchange(&mut options, remains)?.filter(|exchange| !exchange.is_default());
-    let routing_key = options.take(&["default_routing_key"])?;
+    let routing_key = options.text(&["default_routing_key"])?;
     let queue = match options.map(&["queue_options"])? {
         Some(mut queue) => {
             let read = amqp::queue(&mut queue)?;
@@ -287,7 +294,7 @@ fn consumer(
         }
         None => None,
     };
-    let handler = match options.take(&["callback"])? {
+    let handler = match options.text(&["callback"])? {
         Some(callback) => kaliop::handler(&callback, around.services, around.tables),
         None => kaliop::elsewhere(&place, "a callback that is not named"),
     };

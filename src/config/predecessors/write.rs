@@ -35,8 +35,7 @@ pub(super) fn entries(map: &Piece, indent: usize, comments: &dyn Fn(usize, &str)
 fn flow(piece: &Piece) -> String {
     match piece.content() {
         Content::Scalar(Value::Text(text)) => scalar(text),
-        // As written, so that 1.10 stays what it is.
-        Content::Scalar(value) => piece.raw().unwrap_or_else(|| plain(value)),
+        Content::Scalar(value) => plain(value),
         Content::List(list) => format!("[{}]", list.iter().map(flow).collect::<Vec<_>>().join(", ")),
         Content::Map(map) if map.is_empty() => "{}".to_owned(),
         Content::Map(map) => {

@@ -64,10 +64,6 @@ pub(super) fn connecting(error: &lapin::Error, endpoint: &str, vhost: &str, stag
             "is this an AMQP port, and not one for TLS (amqps)?",
         ),
         (lapin::ErrorKind::ParsingError(_), _) => (
-            "what answers does not speak AMQP 0-9-1",
-            "is this an AMQP port, and not one for TLS (amqps)?",
-        ),
-        (lapin::ErrorKind::ParsingError(_), Stage::Greeting) => (
             "what answers there does not speak AMQP",
             "is this an AMQP port, without TLS where the scheme is amqp?",
         ),
