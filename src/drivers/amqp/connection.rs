@@ -14,7 +14,7 @@ use super::arguments;
 use super::copies::Copies;
 use super::declare;
 use super::fault;
-use super::ladder;
+use super::ladder::{self, Landing, Rung};
 use super::link::Link;
 use super::management::Management;
 use super::nature::{Kind, Nature, check_deliveries};
@@ -151,7 +151,7 @@ impl AmqpConnection {
         let exchange = match message.delay {
             None => short("the exchange's name", &*exchange)?,
             Some(delay) => {
-                let (rung, again) = ladder::rung(delay);
+                let (milliseconds, again) = ladder::rung(delay);
                 if again {
                     return Err(Error::unsupported(format!(
                         "the driver {SPEC_NAME} holds a message back for a day at most; schedule it from outside"
@@ -161,7 +161,9 @@ impl AmqpConnection {
                     // When the ladder lets go of it nobody hears of a queue that is not there.
                     self.depth(&message.routing_key).await?;
                 }
-                short("the exchange's name", publisher.ensure_rung(rung, &exchange).await?)?
+                let landing = self.landing(&exchange, &message.routing_key);
+                let rung = publisher.ensure_rung(&Rung { milliseconds, landing }).await?;
+                short("the exchange's name", rung)?
             }
         };
         Ok(Outgoing {
@@ -173,6 +175,24 @@ impl AmqpConnection {
             properties,
             body: message.body,
         })
+    }
+
+    /// Where a delayed message lands, as far as the queues are known that were declared over this connection.
+    fn landing<'a>(&self, exchange: &'a str, routing_key: &'a str) -> Landing<'a> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let refuses = |queue: &Queue| Nature::declared(queue).is_ok_and(|nature| nature.refuses());
+        let leads_to = |queue: &&Queue| queue.bindings.iter().any(|binding| binding.exchange == exchange);
+        if exchange.is_empty() {
+            return match known.get(routing_key).filter(|queue| refuses(queue)) {
+                Some(_) => Landing::LimitedQueue(routing_key),
+                None => Landing::Queue,
+            };
+        }
+        if known.values().filter(leads_to).any(refuses) {
+            Landing::LimitedExchange(exchange)
+        } else {
+            Landing::Exchange(exchange)
+        }
     }
 
     fn refusal(&self, to: &Named) -> Error {
@@ -271,6 +291,7 @@ impl Connection for AmqpConnection {
             self.depth(&options.queue).await?;
         }
         let source = Source {
+            limited: nature.as_ref().is_some_and(Nature::refuses),
             counted: nature.is_some_and(|nature| nature.kind == Kind::Quorum),
             dead_letter: self.dead_letter(&options.queue),
             queue: options.queue.clone(),

@@ -12,9 +12,11 @@ use lapin::types::FieldTable;
 
 use super::address::Address;
 use super::fault;
+use super::ladder::Rung;
 use super::link::Link;
 use super::properties::{Changes, of_copy, short};
 use super::publisher::{Named, Outgoing, Publisher};
+use super::size;
 use crate::error::{Error, ErrorKind, Result};
 use crate::queue::ConnectOptions;
 
@@ -79,15 +81,21 @@ impl Copies {
     }
 
     /// To a rung of the ladder, from where it falls back to `queue`.
-    pub(super) async fn hold_back(&self, queue: &str, piece: Piece<'_>, changes: &Changes, rung: u64) -> Result<()> {
+    pub(super) async fn hold_back(
+        &self,
+        queue: &str,
+        piece: Piece<'_>,
+        changes: &Changes,
+        rung: &Rung<'_>,
+    ) -> Result<()> {
         let publisher = self.publisher().await?;
-        let name = publisher.ensure_rung(rung, "").await?;
+        let name = publisher.ensure_rung(rung).await?;
         match self.send(&name, queue, piece, changes).await {
             Err(error) if error.kind() == ErrorKind::Unroutable => {
                 // Somebody has removed it since.
                 let publisher = self.publisher().await?;
-                publisher.forget_rung(&name);
-                publisher.ensure_rung(rung, "").await?;
+                publisher.forget_rung(rung);
+                let name = publisher.ensure_rung(rung).await?;
                 self.send(&name, queue, piece, changes).await
             }
             done => done,
@@ -145,13 +153,21 @@ impl Copies {
 
     async fn send_once(&self, exchange: &str, routing_key: &str, piece: Piece<'_>, changes: &Changes) -> Result<()> {
         let publisher = self.publisher().await?;
+        let properties = of_copy(piece.properties, piece.exchange, piece.routing_key, changes);
+        // What came in one frame may not fit into one with what was added, and must go on all the same.
+        let (properties, left_out) = size::fitted(properties, publisher.link().frame_max());
+        if !left_out.is_empty() {
+            let id = properties.message_id().as_ref().map_or("", |id| id.as_str());
+            tracing::warn!(to = %routing_key, %id, left_out = left_out.join(", "),
+                "the headers of the message leave no room in a frame for what is added to them; some are left out");
+        }
         let outgoing = Outgoing {
             to: Named {
                 exchange: short("the exchange's name", exchange)?,
                 routing_key: short("the queue's name", routing_key)?,
             },
             mandatory: true,
-            properties: of_copy(piece.properties, piece.exchange, piece.routing_key, changes),
+            properties,
             body: piece.body.to_vec(),
         };
         let refusal = |_: &Named| {

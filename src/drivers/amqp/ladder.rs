@@ -7,8 +7,16 @@
 //! because a queue expires from its head: a long wait in front would hold up the short ones behind it.
 //!
 //! Messages published with a delay to a named exchange have rungs of their own, `qctl.delay.MILLISECONDS.EXCHANGE`.
+//!
+//! A queue that refuses what comes while it is full also refuses what falls out of a rung, and the broker then drops it. Such
+//! a queue has rungs of its own, `qctl.delay.MILLISECONDS@QUEUE`, and an exchange in front of one
+//! `qctl.delay.MILLISECONDS:EXCHANGE`: quorum queues, which can dead-letter at least once. A message stays in the rung until
+//! the queue has taken it; the broker tries again every three minutes. They cost more than the others, so that only queues
+//! with a limit have them.
 
 use std::time::Duration;
+
+use lapin::types::{AMQPValue, FieldTable};
 
 use crate::queue::{HeaderValue, Headers};
 
@@ -40,12 +48,71 @@ pub(super) fn rung(wait: Duration) -> (u64, bool) {
     }
 }
 
-/// The name of a rung for messages that go to `exchange` when they fall out of it.
-pub(super) fn name(rung: u64, exchange: &str) -> String {
-    if exchange.is_empty() {
-        format!("{PREFIX}{rung}")
-    } else {
-        format!("{PREFIX}{rung}.{exchange}")
+/// Where a message goes when it falls out of a rung.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Landing<'a> {
+    /// To the queue that its routing key names.
+    Queue,
+    /// To this queue, which refuses what comes while it is full.
+    LimitedQueue(&'a str),
+    /// To this exchange.
+    Exchange(&'a str),
+    /// To this exchange, behind which a queue refuses what comes while it is full.
+    LimitedExchange(&'a str),
+}
+
+/// A rung of the ladder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rung<'a> {
+    pub(super) milliseconds: u64,
+    pub(super) landing: Landing<'a>,
+}
+
+impl Rung<'_> {
+    /// The name of its queue, and of the exchange in front of it.
+    pub(super) fn name(&self) -> String {
+        let (mark, landing) = match self.landing {
+            Landing::Queue => ("", ""),
+            Landing::LimitedQueue(queue) => ("@", queue),
+            Landing::Exchange(exchange) => (".", exchange),
+            Landing::LimitedExchange(exchange) => (":", exchange),
+        };
+        format!("{PREFIX}{}{mark}{landing}", self.milliseconds)
+    }
+
+    /// Whether it keeps what is refused where it falls.
+    pub(super) fn keeps(&self) -> bool {
+        matches!(self.landing, Landing::LimitedQueue(_) | Landing::LimitedExchange(_))
+    }
+
+    /// The rung for the same wait that does not keep what is refused, where the broker has no such queues.
+    pub(super) fn without_keeping(mut self) -> Self {
+        self.landing = match self.landing {
+            Landing::LimitedQueue(_) => Landing::Queue,
+            Landing::LimitedExchange(exchange) => Landing::Exchange(exchange),
+            plain => plain,
+        };
+        self
+    }
+
+    /// What to declare its queue with.
+    pub(super) fn arguments(&self) -> FieldTable {
+        let text = |text: &str| AMQPValue::LongString(text.into());
+        let mut arguments = FieldTable::default();
+        let wait = i64::try_from(self.milliseconds).unwrap_or(i64::MAX);
+        arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(wait));
+        let exchange = match self.landing {
+            Landing::Queue | Landing::LimitedQueue(_) => "",
+            Landing::Exchange(exchange) | Landing::LimitedExchange(exchange) => exchange,
+        };
+        arguments.insert("x-dead-letter-exchange".into(), text(exchange));
+        if self.keeps() {
+            arguments.insert("x-queue-type".into(), text("quorum"));
+            arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+            // Without it the broker falls back to the strategy that drops.
+            arguments.insert("x-overflow".into(), text("reject-publish"));
+        }
+        arguments
     }
 }
 
@@ -68,7 +135,7 @@ pub(super) fn went_through(headers: &Headers) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use super::{is_rung, name, rung};
+    use super::{Landing, Rung, is_rung, rung};
 
     #[test]
     fn a_wait_is_never_shorter_and_at_most_a_quarter_longer() {
@@ -93,7 +160,22 @@ mod tests {
 
     #[test]
     fn rungs_are_known_by_their_names() {
-        assert!(is_rung(&name(100, "")) && is_rung(&name(100, "mail")));
+        let name = |landing| {
+            let rung = Rung {
+                milliseconds: 100,
+                landing,
+            };
+            rung.name()
+        };
+        for (landing, expected) in [
+            (Landing::Queue, "qctl.delay.100"),
+            (Landing::Exchange("mail"), "qctl.delay.100.mail"),
+            (Landing::LimitedQueue("mail"), "qctl.delay.100@mail"),
+            (Landing::LimitedExchange("mail"), "qctl.delay.100:mail"),
+        ] {
+            assert_eq!(name(landing), expected);
+            assert!(is_rung(expected));
+        }
         assert!(!is_rung("qctl.delay.mail") && !is_rung("mail"));
     }
 }

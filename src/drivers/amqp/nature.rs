@@ -174,6 +174,15 @@ impl Nature {
         self.limit("x-delivery-limit").or(usual)?.try_into().ok()
     }
 
+    /// Whether it refuses what comes while it is full. What it drops instead is another message, which is dead-lettered.
+    pub(super) fn refuses(&self) -> bool {
+        let limited = ["x-max-length", "x-max-length-bytes"];
+        limited.iter().any(|limit| self.limit(limit).is_some())
+            && self
+                .choice("x-overflow")
+                .is_some_and(|overflow| overflow.starts_with("reject-publish"))
+    }
+
     /// Where the broker puts what it gives up.
     pub(super) fn dead_letter(&self) -> DeadLetterTarget {
         match (

@@ -1,19 +1,19 @@
 //! Publishing: confirmed, a window of them outstanding, and what could not be taken said for each message.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lapin::options::{
     BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::protocol::AMQPSoftError;
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, ExchangeKind, PublisherConfirm};
 
 use super::fault;
-use super::ladder;
+use super::ladder::Rung;
 use super::link::Link;
 use super::properties::short;
 use super::size;
@@ -37,8 +37,8 @@ pub(super) struct Publisher {
     channel: tokio::sync::Mutex<Option<Channel>>,
     /// Who sends now: messages of one call are not mixed with those of another.
     turn: tokio::sync::Mutex<()>,
-    /// The rungs that this connection has made sure of.
-    rungs: Mutex<HashSet<String>>,
+    /// The rungs that this connection has made sure of: what was wanted, and what there is.
+    rungs: Mutex<BTreeMap<String, String>>,
     /// Nothing confirmed for this long is an error; `None`: as long as the connection stands.
     patience: Option<Duration>,
     /// It was silent for that long. The answers that are there are taken, and none is waited for.
@@ -220,25 +220,31 @@ impl Publisher {
         Error::new(lost.kind(), format!("{lost}; the message was not confirmed"))
     }
 
-    /// Makes sure of a rung of the ladder.
-    pub(super) async fn ensure_rung(&self, rung: u64, target: &str) -> Result<String> {
-        let name = ladder::name(rung, target);
-        if self
-            .rungs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&name)
-        {
-            return Ok(name);
+    /// Makes sure of a rung of the ladder; the name of the exchange that leads there.
+    pub(super) async fn ensure_rung(&self, rung: &Rung<'_>) -> Result<String> {
+        let wanted = rung.name();
+        if let Some(name) = self.rungs().get(&wanted) {
+            return Ok(name.clone());
         }
+        let name = match self.declare_rung(rung, &wanted).await {
+            Ok(()) => wanted.clone(),
+            Err(error) if rung.keeps() && matches!(error.kind(), ErrorKind::Config | ErrorKind::BadInput) => {
+                let plain = rung.without_keeping();
+                let name = plain.name();
+                tracing::warn!(%error, instead = %name, "no delay queue can be made that keeps what a full queue refuses: what \
+                     comes back while it is full is dropped by the broker");
+                self.declare_rung(&plain, &name).await?;
+                name
+            }
+            Err(error) => return Err(error),
+        };
+        self.rungs().insert(wanted, name.clone());
+        Ok(name)
+    }
+
+    async fn declare_rung(&self, rung: &Rung<'_>, name: &str) -> Result<()> {
+        let short_name = short("the delay queue's name", name)?;
         let channel = self.link.channel().await?;
-        let mut arguments = FieldTable::default();
-        arguments.insert(
-            "x-message-ttl".into(),
-            AMQPValue::LongLongInt(i64::try_from(rung).unwrap_or(i64::MAX)),
-        );
-        arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(target.into()));
-        let short_name = short("the delay queue's name", &name)?;
         let durable_queue = QueueDeclareOptions {
             durable: true,
             ..QueueDeclareOptions::default()
@@ -257,7 +263,7 @@ impl Publisher {
                 )
                 .await?;
             channel
-                .queue_declare(short_name.clone(), durable_queue, arguments)
+                .queue_declare(short_name.clone(), durable_queue, rung.arguments())
                 .await?;
             channel
                 .queue_bind(
@@ -273,16 +279,16 @@ impl Publisher {
             .await
             .map_err(|error| fault::refused(&error, self.link.endpoint(), &format!("delay queue {name}")))?;
         let _ = channel.close(200, "done".into()).await;
-        self.rungs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name.clone());
-        Ok(name)
+        Ok(())
     }
 
     /// Forgets a rung that turned out to be gone.
-    pub(super) fn forget_rung(&self, name: &str) {
-        self.rungs.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    pub(super) fn forget_rung(&self, rung: &Rung<'_>) {
+        self.rungs().remove(&rung.name());
+    }
+
+    fn rungs(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.rungs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

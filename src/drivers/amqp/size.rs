@@ -3,6 +3,8 @@
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
+use crate::queue::message::header;
+
 /// Around the payload of a frame: type, channel, length and the octet at its end.
 const AROUND: usize = 8;
 /// In front of the properties: class, weight, length of the body, flags.
@@ -32,6 +34,35 @@ pub(super) fn of_frame(properties: &BasicProperties) -> usize {
         + properties.timestamp().map_or(0, |_| 8)
 }
 
+/// The same properties without as many headers as it takes to fit into a frame of `most` bytes, and what was left out: the
+/// last lines of a child's errors, then the largest that are not qctl's.
+pub(super) fn fitted(mut properties: BasicProperties, most: usize) -> (BasicProperties, Vec<String>) {
+    let mut left_out = Vec::new();
+    while of_frame(&properties) > most {
+        let headers = properties.headers().clone().unwrap_or_default();
+        let own = |name: &str| name.starts_with("x-qctl-");
+        let foreign = headers.inner().iter().filter(|(name, _)| !own(name.as_str()));
+        let largest = || {
+            foreign
+                .max_by_key(|(_, value)| of_value(value))
+                .map(|(name, _)| name.as_str())
+        };
+        let Some(least_needed) = Some(header::STDERR)
+            .filter(|name| headers.contains_key(name))
+            .or_else(largest)
+        else {
+            break;
+        };
+        let mut fewer = FieldTable::default();
+        for (name, value) in headers.inner().iter().filter(|(name, _)| name.as_str() != least_needed) {
+            fewer.insert(name.clone(), value.clone());
+        }
+        left_out.push(least_needed.to_owned());
+        properties = properties.with_headers(fewer);
+    }
+    (properties, left_out)
+}
+
 fn of_short(text: &ShortString) -> usize {
     1 + text.as_str().len()
 }
@@ -57,5 +88,41 @@ fn of_value(value: &AMQPValue) -> usize {
         AMQPValue::ByteArray(bytes) => 4 + bytes.as_slice().len(),
         AMQPValue::FieldArray(list) => 4 + list.as_slice().iter().map(of_value).sum::<usize>(),
         AMQPValue::FieldTable(table) => of_table(table),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::BasicProperties;
+    use lapin::types::{AMQPValue, FieldTable};
+
+    use super::{fitted, of_frame};
+
+    #[test]
+    fn what_is_least_needed_is_left_out_first() {
+        let mut headers = FieldTable::default();
+        for (name, length) in [
+            ("x-qctl-stderr", 50),
+            ("big", 500),
+            ("small", 5),
+            ("x-qctl-reason", 900),
+        ] {
+            headers.insert(name.into(), AMQPValue::LongString("x".repeat(length).into()));
+        }
+        let whole = BasicProperties::default()
+            .with_headers(headers)
+            .with_message_id("m".into());
+        let size = of_frame(&whole);
+        for (most, expected) in [
+            (size, &[][..]),
+            (size - 1, &["x-qctl-stderr"]),
+            (size - 100, &["x-qctl-stderr", "big"]),
+            (100, &["x-qctl-stderr", "big", "small"]),
+        ] {
+            let (fit, left_out) = fitted(whole.clone(), most);
+            assert_eq!(left_out, expected);
+            assert!(of_frame(&fit) <= most || most == 100);
+            assert_eq!(fit.message_id(), whole.message_id());
+        }
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct Source {
     pub(super) queue: String,
     /// Deliveries are counted by the broker (a quorum queue).
     pub(super) counted: bool,
+    /// It refuses what comes while it is full.
+    pub(super) limited: bool,
     /// Where what is given up goes.
     pub(super) dead_letter: Option<String>,
 }

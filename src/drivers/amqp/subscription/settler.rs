@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use super::Shared;
 use super::desk::Word;
 use super::state::{Detour, Original, Tag};
-use crate::drivers::amqp::ladder;
+use crate::drivers::amqp::ladder::{self, Landing, Rung};
 use crate::drivers::amqp::properties::{Changes, now};
 use crate::error::{Error, ErrorKind, Result};
 use crate::queue::message::header;
@@ -100,14 +100,24 @@ impl Shared {
 
     /// A copy to the rung of the ladder that brings it back after `wait`.
     async fn hold_back(&self, original: &Original, wait: Duration, attempt: u32, deliveries: u32) -> Result<()> {
-        let (rung, again) = ladder::rung(wait);
+        let (milliseconds, again) = ladder::rung(wait);
+        let landing = if self.source.limited {
+            Landing::LimitedQueue(&self.source.queue)
+        } else {
+            Landing::Queue
+        };
         let changes = Changes {
             counts: Some((self.source.queue.clone(), attempt, deliveries)),
             due: again.then(|| now().saturating_add(ladder::milliseconds(wait))),
             ..Changes::default()
         };
         self.copies
-            .hold_back(&self.source.queue, original.into(), &changes, rung)
+            .hold_back(
+                &self.source.queue,
+                original.into(),
+                &changes,
+                &Rung { milliseconds, landing },
+            )
             .await
     }
 
