@@ -647,14 +647,14 @@ fn a_consumer_refuses_a_queue_that_loses_messages() {
         refused(
             &low,
             connection,
-            "delivery limit 3, and its consumer gives a message up only after 10",
+            "delivery limit 3, and its consumer gives a message up only after 10 deliveries",
         );
     }
     runs(&consumer(", x-delivery-limit: 3", ", retry: { deliveries: 3 }"), "r");
     refused(
         &consumer(", x-delivery-limit: 3", ", retry: { deliveries: 0 }"),
         "r",
-        "gives a message up never",
+        "never gives a message up",
     );
     vhost.delete_queue("votes");
     let nowhere = consumer(", x-delivery-limit: 30", ", dead_letter: none");

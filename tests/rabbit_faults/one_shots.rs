@@ -86,13 +86,13 @@ fn what_is_wrong_is_said_within_the_time() {
     refused(&place, &quoted(&others), 77, &["may not use the vhost"]);
 
     let plain = vhost.tls_url().replace("amqps:", "amqp:");
-    refused(&place, &quoted(&plain), 69, &["is this an AMQP port, without TLS"]);
+    refused(&place, &quoted(&plain), 69, &["not one for TLS"]);
     let tls = url.replace("amqp:", "amqps:");
     refused(
         &place,
         &quoted(&tls),
         69,
-        &["the TLS handshake failed", "is this the broker's TLS port"],
+        &["does not speak TLS", "is this the broker's TLS port"],
     );
     let other_ca = format!(
         "{}, tls: {{ ca_file: '{}' }}",

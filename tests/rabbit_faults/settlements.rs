@@ -126,6 +126,8 @@ fn a_suspect_in_a_full_queue_is_handled() {
     let consumer = ground.consumer(1);
     ground.wait_times("+hold-a", 2);
     ground.let_go("hold-a");
+    // Until there is room nothing is taken.
+    ground.wait_empty();
     ground.consumes("afterwards");
     ground.wait_empty();
     ground.reckon(&["hold-a", "b", "c", "afterwards"].map(str::to_owned), 0);

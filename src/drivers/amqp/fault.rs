@@ -65,7 +65,7 @@ pub(super) fn connecting(error: &lapin::Error, endpoint: &str, vhost: &str, stag
         ),
         (lapin::ErrorKind::ParsingError(_), _) => (
             "what answers there does not speak AMQP",
-            "is this an AMQP port, without TLS where the scheme is amqp?",
+            "is this an AMQP port, and not one for TLS (amqps)?",
         ),
         _ => ("the connection could not be made", "is this an AMQP port?"),
     };

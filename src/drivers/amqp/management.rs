@@ -170,7 +170,7 @@ impl Management {
             .get_or_init(|| async {
                 let api = self.open().await;
                 if let Err(reason) = &api {
-                    tracing::info!(%reason, "RabbitMQ's management API is not used");
+                    tracing::debug!(%reason, "RabbitMQ's management API is not used");
                 }
                 api
             })

@@ -209,11 +209,11 @@ pub(super) fn check_deliveries(queue: &str, nature: &Nature, most_deliveries: Op
     }
     let consumer = match most_deliveries {
         Some(most) if u64::from(most) <= limit => return Ok(()),
-        Some(most) => format!("only after {most}"),
-        None => "never".to_owned(),
+        Some(most) => format!("gives a message up only after {most} deliveries"),
+        None => "never gives a message up".to_owned(),
     };
     Err(Error::config(format!(
-        "queue `{queue}` has the delivery limit {limit}, and its consumer gives a message up {consumer} \
+        "queue `{queue}` has the delivery limit {limit}, and its consumer {consumer} \
          (`retry: deliveries`), so the broker would take it away unhandled; set `retry: {{ deliveries: {limit} }}` or less, or \
          raise x-delivery-limit"
     )))

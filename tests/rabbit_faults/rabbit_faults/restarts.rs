@@ -12,7 +12,7 @@ fn goes_and_comes_back(queue: &str, go: impl FnOnce(&Faults)) {
         broker.vhost(),
         &Setup {
             connection: "heartbeat: 2s",
-            consumer: "retry: { deliveries: 0 }",
+            consumer: "retry: { deliveries: 500 }",
             queue,
             ..Setup::default()
         },
