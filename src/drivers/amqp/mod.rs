@@ -3,7 +3,7 @@
 //!
 //! - A message is published with a confirm and `mandatory`: it is taken when the broker says so, and an error when no queue
 //!   wants it.
-//! - A retry is a confirmed copy to a queue that holds it back ([`ladder`]), then an ack. So is everything else that becomes
+//! - A retry is a confirmed copy to a queue that holds it back (`ladder.rs`), then an ack. So is everything else that becomes
 //!   of a delivery but an ack: a requeue tells nobody why, and comes back at once.
 //! - A classic queue tells of an earlier delivery and does not count them. What comes back after its consumer's death goes
 //!   round once with its count, so that a message that kills its consumers is found out.
