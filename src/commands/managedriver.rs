@@ -13,9 +13,9 @@ use crate::cli::names;
 use crate::config::ConnectionEntry;
 use crate::context::{Context, Workplace};
 use crate::drivers::DRIVERS;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::output::{human_duration, table};
-use crate::queue::{ConsumeOptions, DriverSpec, Message, Publication, Settlement};
+use crate::queue::DriverSpec;
 use crate::settings::suggestion;
 
 /// Arguments of `qctl managedriver`.
@@ -219,45 +219,18 @@ async fn try_one(place: &Workplace<'_>, entry: &ConnectionEntry, row: &mut Check
     if connection.capabilities().reply {
         let limit = place.context.global.connect_timeout;
         let late = || Error::unavailable(format!("no message came back within {}", human_duration(limit)));
-        row.round_trip_seconds = Some(
-            tokio::time::timeout(limit, round_trip(connection.as_ref()))
-                .await
-                .map_err(|_| late())??,
-        );
+        let round_trip = tokio::time::timeout(limit, connection.round_trip());
+        match round_trip.await.map_err(|_| late())? {
+            Ok(took) => row.round_trip_seconds = Some(took.as_secs_f64()),
+            // A login that may not make queues can still be right for its work.
+            Err(error) if error.kind() == ErrorKind::NotAllowed => {
+                let told = error.at(format!("connection {}: no round trip was tried", entry.name));
+                place.context.output.warn(told);
+            }
+            Err(error) => return Err(error),
+        }
     }
     connection.close().await
-}
-
-/// Seconds that a message needs to a temporary queue and back.
-async fn round_trip(connection: &dyn crate::queue::Connection) -> Result<f64> {
-    let queue = connection.temporary_queue().await?;
-    let options = ConsumeOptions {
-        queue: queue.clone(),
-        prefetch: 1,
-        slots: 1,
-        label: "qctl check".to_owned(),
-        most_deliveries: None,
-    };
-    let mut subscription = connection.consume(options).await?;
-    let begun = Instant::now();
-    let mut message = Message::new("qctl check").with_routing_key(queue);
-    message.id = Some(format!("qctl-check-{:016x}", fastrand::u64(..)));
-    connection
-        .publish(vec![Publication {
-            exchange: "".into(),
-            message,
-            deduplicate: false,
-        }])
-        .await
-        .map_err(crate::queue::PublishFailure::into_first)?;
-    let deliveries = subscription.next().await?;
-    let elapsed = begun.elapsed().as_secs_f64();
-    let settler = subscription.settler();
-    for delivery in deliveries {
-        settler.settle(delivery.ticket, Settlement::Ack).await?;
-    }
-    subscription.close().await?;
-    Ok(elapsed)
 }
 
 /// Milliseconds with their fraction: what is measured here is short.

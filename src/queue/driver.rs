@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -252,6 +252,35 @@ pub trait Connection: Send + Sync {
     /// Makes a queue that belongs to this connection and goes with it; returns its name, fit for `reply_to`.
     async fn temporary_queue(&self) -> Result<String> {
         Err(self.denied("a temporary queue"))
+    }
+    /// How long a message needs to a queue of this connection and back.
+    async fn round_trip(&self) -> Result<Duration> {
+        let queue = self.temporary_queue().await?;
+        let options = ConsumeOptions {
+            queue: queue.clone(),
+            prefetch: 1,
+            slots: 1,
+            label: "qctl check".to_owned(),
+            most_deliveries: None,
+        };
+        let mut subscription = self.consume(options).await?;
+        let begun = Instant::now();
+        let publication = Publication {
+            exchange: "".into(),
+            message: Message::new("qctl check").with_routing_key(queue),
+            deduplicate: false,
+        };
+        self.publish(vec![publication])
+            .await
+            .map_err(PublishFailure::into_first)?;
+        let deliveries = subscription.next().await?;
+        let took = begun.elapsed();
+        let settler = subscription.settler();
+        for delivery in deliveries {
+            settler.settle(delivery.ticket, Settlement::Ack).await?;
+        }
+        subscription.close().await?;
+        Ok(took)
     }
     /// Whether `reply_to` names a queue that only its owner can read, so that a reply there tells nobody else anything and
     /// fills no queue of anybody else.

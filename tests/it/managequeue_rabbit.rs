@@ -66,16 +66,6 @@ fn quietly(place: &Place, args: &[&str]) {
         .check();
 }
 
-/// Puts these into the dead-letter queue of `demo`.
-fn with_dead(vhost: &Vhost, lines: &str) -> Place {
-    let place = usual(vhost);
-    send(&place, "demo", lines);
-    place
-        .run(["consumer", "-q", "--until-empty", "--log-file", "log", "demo"])
-        .check();
-    place
-}
-
 #[test]
 fn the_api_lists_all_queues_but_qctl_s_own_and_without_it_those_configured_are() {
     let vhost = Rabbit::main().vhost();
@@ -536,31 +526,49 @@ fn a_redrive_into_a_full_queue_leaves_the_rest_where_it_is() {
 
 #[test]
 fn a_redrive_that_is_interrupted_loses_nothing() {
+    const LETTERS: usize = 4000;
+    const ROUND: usize = 500;
     let vhost = Rabbit::main().vhost();
-    let lines: Vec<String> = (0..40).map(|number| format!("{number}\n")).collect();
-    let place = with_dead(&vhost, &lines.concat());
-    for signal in [Signal::INT, Signal::KILL] {
+    let place = usual(&vhost);
+    quietly(&place, &["declare", "demo"]);
+    let script = "import pika, sys\n\
+                  channel = pika.BlockingConnection(pika.URLParameters(sys.argv[1])).channel()\n\
+                  dead = pika.BasicProperties(headers={'x-qctl-dead-queue': 'demo'})\n\
+                  for number in range(int(sys.argv[2])):\n    \
+                      channel.basic_publish('', 'demo.dead', str(number), dead)\n\
+                  channel.connection.close()\n";
+    let published = vhost
+        .rabbit()
+        .python()
+        .args(["-c", script, &vhost.url(), &LETTERS.to_string()])
+        .status();
+    assert!(published.unwrap().success());
+    let signals = [Signal::INT, Signal::KILL, Signal::TERM, Signal::KILL];
+    for signal in signals {
         let before = vhost.counts("demo").ready;
-        let mut running = place.start(["managequeue", "redrive", "--rate", "50", "demo"]);
+        let mut running = place.start(["managequeue", "redrive", "demo"]);
         wait_for("some to be moved", || vhost.counts("demo").ready > before);
         running.signal(signal);
         running.wait();
+        wait_for("the broker to have back what was not moved", || {
+            vhost.counts("demo.dead").unacknowledged == 0
+        });
     }
-    wait_for("the broker to have all back", || {
-        vhost.counts("demo.dead").unacknowledged == 0
-    });
     quietly(&place, &["redrive", "demo"]);
-    let mut found: Vec<String> = vhost
-        .take("demo", 100)
+    assert_eq!(vhost.counts("demo.dead").ready, 0);
+    let mut found: Vec<usize> = vhost
+        .take("demo", 3 * LETTERS)
         .into_iter()
-        .map(|message| String::from_utf8(message.body).unwrap() + "\n")
+        .map(|message| String::from_utf8(message.body).unwrap().parse().unwrap())
         .collect();
-    assert!(found.len() <= lines.len() + 10, "at most one round twice each time");
-    found.sort();
+    assert!(
+        found.len() <= LETTERS + signals.len() * ROUND,
+        "at most one round is there twice for each end, and {} are there",
+        found.len()
+    );
+    found.sort_unstable();
     found.dedup();
-    let mut expected = lines;
-    expected.sort();
-    assert_eq!(found, expected);
+    assert_eq!(found, (0..LETTERS).collect::<Vec<_>>(), "each is there");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! that was confirmed is lost, what was handled again is counted, the consumer consumes again, and its log says what
 //! happened, once.
 //!
-//! What harms the broker itself is below `rabbit_faults`, one test at a time (`.config/nextest.toml`); the rest shares a
+//! What harms the broker itself is below `broker`, one test at a time (`.config/nextest.toml`); the rest shares a
 //! broker, each test in a virtual host of its own.
 // Counts are told on standard error; the harness is used in part.
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, unreachable_pub)]
@@ -25,7 +25,7 @@ mod poison;
 mod settlements;
 mod stops;
 
-mod rabbit_faults {
+mod broker {
     mod alarms;
     mod hangs;
     mod restarts;

@@ -42,6 +42,15 @@ impl Ground {
         }
     }
 
+    /// As [`Ground::new`], with all of the configuration; `{url}` in it stands for the URL.
+    pub fn with_config(config: &str) -> Self {
+        let vhost = Rabbit::main().vhost();
+        Self {
+            place: Place::with_config(&config.replace("{url}", &vhost.url())),
+            vhost,
+        }
+    }
+
     /// Declares what the entry of this name needs.
     #[track_caller]
     pub fn declare(&self, name: &str) {

@@ -10,9 +10,11 @@ mod support;
 
 mod ground;
 
+mod commands;
 mod connect;
 mod golden;
 mod properties;
 mod publish;
 mod retries;
 mod rpc;
+mod topology;

@@ -18,6 +18,7 @@ use super::ladder::{self, Landing, Rung};
 use super::link::Link;
 use super::management::Management;
 use super::nature::{Kind, Nature, check_deliveries};
+use super::probe;
 use super::properties::{of_message, short};
 use super::publisher::{Named, Outgoing, Publisher};
 use super::reply::{self, Replies};
@@ -322,6 +323,10 @@ impl Connection for AmqpConnection {
         let channel = self.link.channel().await?;
         let _ = channel.close(200, "done".into()).await;
         Ok(())
+    }
+
+    async fn round_trip(&self) -> Result<Duration> {
+        probe::round_trip(&self.link).await
     }
 
     async fn close(&self) -> Result<()> {

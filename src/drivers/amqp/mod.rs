@@ -27,6 +27,7 @@ mod management;
 mod nature;
 mod pause;
 mod payload;
+mod probe;
 mod properties;
 mod publisher;
 mod redrive;
