@@ -15,7 +15,7 @@ use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
     QueueDeclareOptions, QueuePurgeOptions,
 };
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use qctl::consumer::{self, Call, ConsumerSettings, Handler, Limits, Outcome, Report, Stop};
 use qctl::drivers::amqp;
@@ -72,10 +72,12 @@ async fn bare(url: &str, queue: &str) -> (Connection, Channel) {
         durable: true,
         ..QueueDeclareOptions::default()
     };
-    channel
-        .queue_declare(queue.into(), durable, FieldTable::default())
-        .await
-        .unwrap();
+    // As qctl declares it, so that neither side has a difference to look into.
+    let mut arguments = FieldTable::default();
+    let text = |text: String| AMQPValue::LongString(text.into());
+    arguments.insert("x-dead-letter-exchange".into(), text(String::new()));
+    arguments.insert("x-dead-letter-routing-key".into(), text(format!("{queue}.dead")));
+    channel.queue_declare(queue.into(), durable, arguments).await.unwrap();
     (connection, channel)
 }
 

@@ -168,14 +168,19 @@ fn colors_wanted() -> bool {
     !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// The parser, as the commands make it; for parsing, completions and man pages.
+/// The parser of everything; for completions and man pages.
 pub fn parser() -> clap::Command {
+    dashes::taken_as_values(plain_parser())
+}
+
+/// The parser, as the commands make it.
+fn plain_parser() -> clap::Command {
     let styles = Styles::styled()
         .header(AnsiColor::Yellow.on_default().bold())
         .usage(AnsiColor::Yellow.on_default().bold())
         .literal(AnsiColor::Green.on_default())
         .placeholder(AnsiColor::Cyan.on_default());
-    dashes::taken_as_values(Cli::command().styles(styles))
+    Cli::command().styles(styles)
 }
 
 /// Parses the command line. `Err` is the exit code of a parse that ended here: help, version, or a mistake (which has
@@ -189,7 +194,8 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Cli, u8> {
         .iter()
         .take_while(|argument| *argument != "--")
         .any(|argument| argument == "--no-color");
-    let parsed = parser()
+    let subcommand = compat::subcommand(&arguments).map_or("", |(_, name)| name);
+    let parsed = dashes::taken_as_values_by(plain_parser(), subcommand)
         .color(if no_color {
             ColorChoice::Never
         } else {

@@ -15,7 +15,25 @@ pub fn taken_as_values(command: Command) -> Command {
         .get_subcommands()
         .map(|subcommand| subcommand.get_name().to_owned())
         .collect();
-    let command = command.mut_args(|argument| {
+    names
+        .into_iter()
+        .fold(options_taken_as_values(command), |command, name| {
+            command.mut_subcommand(name, taken_as_values)
+        })
+}
+
+/// As [`taken_as_values`], for what a command line that calls this subcommand needs. To go through all of them takes as long as
+/// the parsing itself.
+pub fn taken_as_values_by(command: Command, subcommand: &str) -> Command {
+    let command = options_taken_as_values(command);
+    if !command.get_subcommands().any(|known| known.get_name() == subcommand) {
+        return command;
+    }
+    command.mut_subcommand(subcommand, taken_as_values)
+}
+
+fn options_taken_as_values(command: Command) -> Command {
+    command.mut_args(|argument| {
         if argument.is_positional() {
             return argument;
         }
@@ -24,10 +42,7 @@ pub fn taken_as_values(command: Command) -> Command {
             "DURATION" | "SECS" | "AGE" | "SIZE" => argument.allow_hyphen_values(true),
             _ => argument,
         }
-    });
-    names
-        .into_iter()
-        .fold(command, |command, name| command.mut_subcommand(name, taken_as_values))
+    })
 }
 
 fn value_name(argument: &Arg) -> &str {

@@ -101,7 +101,7 @@ fn queue(args: &QueueCommandArgs, context: &Context) -> Result<Outcome> {
         return show_draft(context, &message, &entry, &own_key);
     }
     let receipt = Receipt::of(&message, &entry);
-    context.block_on(async {
+    place.block_on(async {
         let producer = place.open_producer(&entry, args.send.connection.given()).await?;
         if args.wait.wait {
             return waiting::send_and_wait(&args.wait, context, &producer, message).await;

@@ -49,7 +49,7 @@ pub(super) fn send(
     let ttl = template.ttl;
     let first = args.from_line.unwrap_or(1);
     let output = &place.context.output;
-    let ended = place.context.block_on(async {
+    let ended = place.block_on(async {
         let producer = place.open_producer(entry, args.send.connection.given()).await?;
         let stop = signals::watch(|| {})?;
         let (sender, receiver) = channel(AHEAD);

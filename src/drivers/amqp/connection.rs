@@ -230,9 +230,7 @@ impl Connection for AmqpConnection {
         if topology.exchanges.is_empty() && topology.queues.is_empty() {
             return Ok(());
         }
-        arguments::check(topology)?;
-        let channel = self.publisher.channel().await?;
-        declare::declare(&self.link, &self.management, &channel, topology).await?;
+        declare::declare(&self.publisher, &self.management, topology).await?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         for queue in &topology.queues {
             known.insert(queue.name.clone(), queue.clone());

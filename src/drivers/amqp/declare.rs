@@ -17,6 +17,7 @@ use super::inquiry::{self, Declared};
 use super::link::Link;
 use super::management::Management;
 use super::properties::{short, table};
+use super::publisher::Publisher;
 use crate::error::{Error, ErrorKind, Result};
 use crate::queue::{Binding, Exchange, ExchangeKind, Queue, Topology};
 
@@ -31,22 +32,26 @@ enum Step<'a> {
 
 type Declaring<'a> = Pin<Box<dyn Future<Output = lapin::Result<()>> + Send + 'a>>;
 
-/// Makes sure of all of it, over `channel`, which is closed by the broker if something is refused.
-pub(super) async fn declare(
-    link: &Link,
-    management: &Management,
-    channel: &Channel,
-    topology: &Topology,
-) -> Result<()> {
+/// Makes sure of all of it, over the publisher's channel, which is closed by the broker if something is refused.
+pub(super) async fn declare(publisher: &Publisher, management: &Management, topology: &Topology) -> Result<()> {
     arguments::check(topology)?;
     let steps = steps(topology);
-    let declaring: Vec<Declaring<'_>> = steps
-        .iter()
-        .map(|step| step.run(channel, true))
-        .collect::<Result<_>>()?;
-    if all_in_order(declaring).await.is_ok() {
+    let link = publisher.link();
+    let opening = publisher.opening().await?;
+    let channel = opening.channel.clone();
+    let mut asking: Vec<Declaring<'_>> = Vec::with_capacity(steps.len() + 1);
+    if let Some(confirming) = opening.confirming() {
+        asking.push(Box::pin(confirming));
+    }
+    for step in &steps {
+        asking.push(step.run(&channel, true)?);
+    }
+    let declared = all_in_order(asking).await;
+    if declared.is_ok() {
+        opening.opened();
         return Ok(());
     }
+    drop(opening);
     // Something is refused, and with it everything after it on that channel.
     for step in &steps {
         let channel = link.channel().await?;

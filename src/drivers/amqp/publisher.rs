@@ -63,16 +63,25 @@ impl Publisher {
 
     /// The channel, in confirm mode. The broker closes it after some mistakes; then there is a new one.
     pub(super) async fn channel(&self) -> Result<Channel> {
-        let mut channel = self.channel.lock().await;
-        if let Some(open) = channel.as_ref().filter(|channel| channel.status().connected()) {
-            return Ok(open.clone());
+        let opening = self.opening().await?;
+        if let Some(confirming) = opening.confirming() {
+            confirming
+                .await
+                .map_err(|error| fault::lost(&error, self.link.endpoint()))?;
         }
-        let new = self.link.channel().await?;
-        new.confirm_select(ConfirmSelectOptions::default())
-            .await
-            .map_err(|error| fault::lost(&error, self.link.endpoint()))?;
-        *channel = Some(new.clone());
-        Ok(new)
+        Ok(opening.opened())
+    }
+
+    /// The channel on its way into confirm mode, for who has more to ask of it in the same round trip.
+    pub(super) async fn opening(&self) -> Result<Opening<'_>> {
+        let kept = self.channel.lock().await;
+        let open = kept.as_ref().filter(|channel| channel.status().connected()).cloned();
+        let is_new = open.is_none();
+        let channel = match open {
+            Some(open) => open,
+            None => self.link.channel().await?,
+        };
+        Ok(Opening { kept, channel, is_new })
     }
 
     /// Publishes in order and returns what was not taken, and why, by position. `refusal` words a refusal by the broker.
@@ -289,6 +298,27 @@ impl Publisher {
 
     fn rungs(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
         self.rungs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A publisher's channel that nobody else gets meanwhile.
+pub(super) struct Opening<'a> {
+    kept: tokio::sync::MutexGuard<'a, Option<Channel>>,
+    pub(super) channel: Channel,
+    is_new: bool,
+}
+
+impl Opening<'_> {
+    /// What there is to ask first, and to wait for.
+    pub(super) fn confirming(&self) -> Option<impl Future<Output = lapin::Result<()>> + Send + 'static> {
+        let channel = self.is_new.then(|| self.channel.clone())?;
+        Some(async move { channel.confirm_select(ConfirmSelectOptions::default()).await })
+    }
+
+    /// It was answered.
+    pub(super) fn opened(mut self) -> Channel {
+        *self.kept = Some(self.channel.clone());
+        self.channel
     }
 }
 

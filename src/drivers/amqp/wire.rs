@@ -20,6 +20,7 @@ use async_rs::{Runtime, Tokio};
 use futures_util::Stream;
 use futures_util::io::{AsyncRead, AsyncWrite};
 use lapin::AsyncTcpStream;
+use tokio::runtime::Handle;
 
 use super::payload::{mend_header, mend_method};
 
@@ -83,7 +84,11 @@ const HEADER: u8 = 2;
 
 /// A stream whose reader gets only frames that it can read.
 pub(super) struct Readable<S> {
-    stream: S,
+    /// There until the end.
+    stream: Option<S>,
+    /// The runtime that the stream is registered with. The library drops it on a thread of its own, outside of any runtime, and
+    /// the stream would start a second one, with a thread, to be dropped on.
+    runtime: Option<Handle>,
     endpoint: Arc<str>,
     buffer: Vec<u8>,
     /// Handed on up to here,
@@ -99,7 +104,8 @@ pub(super) struct Readable<S> {
 impl<S> Readable<S> {
     pub(super) fn new(stream: S, endpoint: &str) -> Self {
         Self {
-            stream,
+            stream: Some(stream),
+            runtime: Handle::try_current().ok(),
             endpoint: endpoint.into(),
             buffer: vec![0; CHUNK],
             given: 0,
@@ -107,6 +113,14 @@ impl<S> Readable<S> {
             end: 0,
             passing: 0,
         }
+    }
+
+    fn stream(&mut self) -> io::Result<Pin<&mut S>>
+    where
+        S: Unpin,
+    {
+        let stream = self.stream.as_mut().map(Pin::new);
+        stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))
     }
 
     /// Looks through the frames that are there as a whole.
@@ -161,12 +175,22 @@ impl<S> Readable<S> {
     }
 }
 
+impl<S> Drop for Readable<S> {
+    fn drop(&mut self) {
+        let _entered = self.runtime.as_ref().map(Handle::enter);
+        self.stream = None;
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Readable<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         while this.given == this.clean {
             this.make_room();
-            let read = ready!(Pin::new(&mut this.stream).poll_read(context, &mut this.buffer[this.end..]))?;
+            let Some(stream) = &mut this.stream else {
+                return Poll::Ready(Ok(0));
+            };
+            let read = ready!(Pin::new(stream).poll_read(context, &mut this.buffer[this.end..]))?;
             if read == 0 {
                 // The rest of a frame that never comes.
                 this.clean = this.end;
@@ -185,7 +209,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Readable<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Readable<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        self.stream()?.poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -193,15 +217,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Readable<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        self.stream()?.poll_write_vectored(context, slices)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        self.stream()?.poll_flush(context)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_close(context)
+        self.stream()?.poll_close(context)
     }
 }
 
