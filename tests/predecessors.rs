@@ -201,6 +201,17 @@ fn a_bundle_s_configuration_means_what_it_meant() {
     assert!(config.consumers["audit"].queue.passive && config.consumers["audit"].queue.bindings.is_empty());
     let foreign = &config.consumers["shared"].topology.exchanges[0];
     assert!(foreign.passive && foreign.kind == ExchangeKind::Topic);
+    // It binds with the arguments that it declares the queue with.
+    let labelled = &config.consumers["labelled"].queue;
+    assert_eq!(
+        config.consumers["labelled"].topology.exchanges[0].kind,
+        ExchangeKind::Headers
+    );
+    assert_eq!(
+        labelled.bindings[0].arguments["format"],
+        HeaderValue::Text("pdf".into())
+    );
+    assert_eq!(labelled.bindings[0].arguments, labelled.arguments);
     assert!(!config.consumers.contains_key("temporary") && !config.producers.contains_key("loose"));
     assert_eq!(config.consumers["upload_picture"].prefetch, None);
     // What belongs to no key of qctl's is told once each.

@@ -10,7 +10,7 @@ use crate::consumer::{Backoff, ExitCodes, RetryPolicy, Verdict};
 use crate::error::Result;
 use crate::handlers::HandlerSpec;
 use crate::queue::topology::usual_dead_letter;
-use crate::queue::{HeaderValue, Queue};
+use crate::queue::{HeaderValue, Headers, Queue};
 use crate::settings::{Setting, Settings, Value};
 
 /// What `dead_letter:` says.
@@ -119,6 +119,7 @@ fn bound_to(mut queue: QueueDraft, exchange: Option<Setting>) -> Result<QueueDra
         (Some(exchange), keys) => queue.bindings.push(BindingDraft {
             exchange: queues::exchange(&exchange)?,
             keys: keys.map_or_else(Vec::new, |(_, keys)| keys),
+            arguments: Headers::new(),
         }),
         (None, Some((setting, _))) => {
             return Err(setting.error(

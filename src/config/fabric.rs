@@ -127,6 +127,7 @@ impl<'a> Fabric<'a> {
         for draft in &consumer.queue.bindings {
             let exchange = self.bound_exchange(&draft.exchange)?;
             check_patterns(draft, exchange)?;
+            check_arguments(draft, exchange)?;
             let mut keys = draft.keys.clone();
             if keys.is_empty() {
                 keys.push(String::new());
@@ -134,6 +135,7 @@ impl<'a> Fabric<'a> {
             bindings.extend(keys.into_iter().map(|routing_key| Binding {
                 exchange: draft.exchange.name.clone(),
                 routing_key,
+                arguments: draft.arguments.clone(),
             }));
         }
         if let Some(known) = self.queues.get_mut(consumer.queue.queue.name.as_str()) {
@@ -290,6 +292,18 @@ fn check_patterns(draft: &BindingDraft, exchange: &Exchange) -> Result<()> {
             "`{key}` is a pattern, which a direct exchange does not know; describe the exchange with `type: topic`"
         ))),
     }
+}
+
+/// Every other kind of exchange takes no notice of them. One that is there already may be of another kind than is said.
+fn check_arguments(draft: &BindingDraft, exchange: &Exchange) -> Result<()> {
+    if draft.arguments.is_empty() || exchange.passive || exchange.kind == ExchangeKind::Headers {
+        return Ok(());
+    }
+    Err(draft.exchange.setting.error(format!(
+        "a binding's `arguments` are compared with a message's headers, which an exchange of `type: {}` does not do; describe the \
+         exchange with `type: headers`, or remove them",
+        exchange.kind.name()
+    )))
 }
 
 fn differently(what: &str, name: &str, here: &Setting, there: &Setting) -> crate::error::Error {

@@ -88,7 +88,7 @@ fn mistakes_name_file_line_key_and_what_was_meant() {
         ),
         (
             "producers: {a: {exchange: {name: x, type: tpic}}}",
-            "producers.a.exchange.type: must be direct, fanout or topic, not `tpic`; did you mean `topic`?",
+            "producers.a.exchange.type: must be direct, fanout, topic or headers, not `tpic`; did you mean `topic`?",
         ),
         (
             "producers: {a: {exchange: {name: x, durable: maybe}}}",

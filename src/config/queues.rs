@@ -33,7 +33,13 @@ pub(super) fn exchange(setting: &Setting) -> Result<ExchangeDraft> {
 
 fn described_exchange(mut settings: Settings) -> Result<Exchange> {
     let name = settings.text(&["name"])?;
-    let kinds = [ExchangeKind::Direct, ExchangeKind::Fanout, ExchangeKind::Topic].map(|kind| (kind.name(), kind));
+    let kinds = [
+        ExchangeKind::Direct,
+        ExchangeKind::Fanout,
+        ExchangeKind::Topic,
+        ExchangeKind::Headers,
+    ]
+    .map(|kind| (kind.name(), kind));
     let exchange = Exchange {
         name: name.clone().unwrap_or_default(),
         kind: settings.choice(&["type"], &kinds)?.unwrap_or_default(),
@@ -65,10 +71,11 @@ fn native_arguments(settings: &mut Settings) -> Result<Headers> {
     }
 }
 
-/// A binding: the exchange and the keys.
+/// A binding: the exchange, the keys, and what is compared with headers.
 pub(super) struct BindingDraft {
     pub(super) exchange: ExchangeDraft,
     pub(super) keys: Vec<String>,
+    pub(super) arguments: Headers,
 }
 
 /// A consumer's `queue:`.
@@ -154,11 +161,13 @@ fn binding(setting: &Setting) -> Result<BindingDraft> {
         Some(setting) => routing_keys(&setting)?,
         None => Vec::new(),
     };
+    let arguments = native_arguments(&mut settings)?;
     settings.check_unknown()?;
     match named {
         Some(named) => Ok(BindingDraft {
             exchange: exchange(&named)?,
             keys,
+            arguments,
         }),
         None => Err(settings.missing("exchange", "the exchange that the queue is bound to")),
     }

@@ -168,7 +168,7 @@ fn exchange() -> Value {
             key(
                 &["type"],
                 "How it routes. Default: direct.",
-                choice(&["direct", "fanout", "topic"]),
+                choice(&["direct", "fanout", "topic", "headers"]),
             ),
             key(
                 &["durable"],
@@ -287,6 +287,11 @@ fn binding() -> Value {
                 ROUTING_KEYS,
                 "One key or several; on a topic exchange patterns: `*` is one word, `#` any number.",
                 texts(),
+            ),
+            key(
+                &["arguments"],
+                "On an exchange of `type: headers`, what a message's headers must be: all of it, or with `x-match: any` one of it.",
+                arguments(),
             ),
         ],
     );

@@ -93,15 +93,18 @@ fn a_full_configuration_means_what_it_says() {
         [
             Binding {
                 exchange: "mail".into(),
-                routing_key: "mail.#".into()
+                routing_key: "mail.#".into(),
+                ..Binding::default()
             },
             Binding {
                 exchange: "mail".into(),
-                routing_key: "news.*".into()
+                routing_key: "news.*".into(),
+                ..Binding::default()
             },
             Binding {
                 exchange: "all".into(),
-                routing_key: String::new()
+                routing_key: String::new(),
+                ..Binding::default()
             },
         ]
     );
@@ -162,7 +165,8 @@ fn a_full_configuration_means_what_it_says() {
         old.queue.bindings,
         [Binding {
             exchange: "old".into(),
-            routing_key: "a.#".into()
+            routing_key: "a.#".into(),
+            ..Binding::default()
         }]
     );
     assert_eq!(

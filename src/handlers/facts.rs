@@ -1,6 +1,6 @@
 //! What a child learns of its message: variables of its environment.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::consumer::handler::Call;
 use crate::process::Environment;
@@ -90,25 +90,8 @@ impl Facts {
 }
 
 fn headers(headers: &Headers) -> Value {
-    Value::Object(
-        headers
-            .iter()
-            .map(|(name, value)| (name.clone(), header(value)))
-            .collect::<Map<_, _>>(),
-    )
-}
-
-fn header(value: &HeaderValue) -> Value {
-    match value {
-        HeaderValue::Null => Value::Null,
-        HeaderValue::Bool(value) => json!(value),
-        HeaderValue::Int(value) | HeaderValue::Time(value) => json!(value),
-        HeaderValue::Float(value) => json!(value),
-        HeaderValue::Text(text) => json!(text),
-        HeaderValue::Bytes(bytes) => json!(String::from_utf8_lossy(bytes)),
-        HeaderValue::List(items) => Value::Array(items.iter().map(header).collect()),
-        HeaderValue::Table(table) => headers(table),
-    }
+    let entries = headers.iter().map(|(name, value)| (name.clone(), value.to_json()));
+    Value::Object(entries.collect())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Application headers by name.
 pub type Headers = BTreeMap<String, HeaderValue>;
@@ -30,6 +31,25 @@ pub enum HeaderValue {
     List(Vec<HeaderValue>),
     /// A nested table.
     Table(Headers),
+}
+
+impl HeaderValue {
+    /// As JSON, for people and programs to read: bytes as the text that they spell, times as seconds.
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::Null => Value::Null,
+            Self::Bool(value) => (*value).into(),
+            Self::Int(value) | Self::Time(value) => (*value).into(),
+            Self::Float(value) => (*value).into(),
+            Self::Text(value) => value.as_str().into(),
+            Self::Bytes(value) => String::from_utf8_lossy(value).into(),
+            Self::List(values) => values.iter().map(Self::to_json).collect(),
+            Self::Table(table) => {
+                let entries = table.iter().map(|(name, value)| (name.clone(), value.to_json()));
+                Value::Object(entries.collect())
+            }
+        }
+    }
 }
 
 impl HeaderValue {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::message::HeaderValue;
 use crate::error::{Error, Result};
@@ -51,6 +51,8 @@ pub enum ExchangeKind {
     Fanout,
     /// The binding's key is a pattern of words parted by dots: `*` is one word, `#` any number of them.
     Topic,
+    /// The binding's arguments are headers of the message: all of them, or with `x-match: any` one of them. Keys say nothing.
+    Headers,
 }
 
 impl ExchangeKind {
@@ -60,6 +62,7 @@ impl ExchangeKind {
             Self::Direct => "direct",
             Self::Fanout => "fanout",
             Self::Topic => "topic",
+            Self::Headers => "headers",
         }
     }
 
@@ -69,16 +72,18 @@ impl ExchangeKind {
             "direct" => Some(Self::Direct),
             "fanout" => Some(Self::Fanout),
             "topic" => Some(Self::Topic),
+            "headers" => Some(Self::Headers),
             _ => None,
         }
     }
 
-    /// Whether a binding with `pattern` receives a message with `routing_key`.
+    /// Whether a binding with `pattern` receives a message with `routing_key`; by headers none does.
     pub fn matches(self, pattern: &str, routing_key: &str) -> bool {
         match self {
             Self::Direct => pattern == routing_key,
             Self::Fanout => true,
             Self::Topic => topic_matches(pattern, routing_key),
+            Self::Headers => false,
         }
     }
 }
@@ -139,12 +144,22 @@ pub struct Exchange {
 }
 
 /// A queue's place behind an exchange.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Binding {
     /// The exchange's name.
     pub exchange: String,
     /// The routing key or, on a topic exchange, the pattern.
     pub routing_key: String,
+    /// What an exchange that routes by headers compares with them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", serialize_with = "plainly")]
+    pub arguments: BTreeMap<String, HeaderValue>,
+}
+
+fn plainly<S: Serializer>(
+    arguments: &BTreeMap<String, HeaderValue>,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_map(arguments.iter().map(|(name, value)| (name, value.to_json())))
 }
 
 /// A queue to declare.

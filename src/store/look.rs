@@ -135,6 +135,7 @@ fn bindings(tx: &Tx<'_>, queue: i64) -> Result<Vec<Binding>> {
                         Ok(Binding {
                             exchange: row.get(0)?,
                             routing_key: row.get(1)?,
+                            ..Binding::default()
                         })
                     })?
                     .collect()

@@ -97,6 +97,7 @@ pub(crate) async fn rule_01_an_unroutable_message_is_an_error(subject: &dyn Subj
             bindings: vec![Binding {
                 exchange: "x".to_owned(),
                 routing_key: "known".to_owned(),
+                ..Binding::default()
             }],
             ..queue("q")
         }],
@@ -606,6 +607,7 @@ pub(crate) async fn exchanges_route_as_in_amqp(subject: &dyn Subject) {
             .map(|(exchange, key)| Binding {
                 exchange: (*exchange).to_owned(),
                 routing_key: (*key).to_owned(),
+                ..Binding::default()
             })
             .collect(),
         ..queue(name)

@@ -24,7 +24,7 @@ const USUAL: &str = "
 producers: { demo: { queue: demo }, mail: { exchange: { name: mailx, type: topic } } }
 consumers:
   demo: { queue: demo, handler: { exec: { run: ['./run.sh'] } } }
-  mail: { queue: { name: mail, bindings: [{ exchange: mailx, routing_key: '#' }] }, handler: { exec: { run: ['./run.sh'] } } }
+  mail: { queue: { name: mail, bindings: [{ exchange: mailx, routing_key: '#', arguments: {} }, { exchange: amq.headers, arguments: { format: pdf } }] }, handler: { exec: { run: ['./run.sh'] } } }
 ";
 
 fn usual(vhost: &Vhost) -> Place {
@@ -124,7 +124,13 @@ fn info_tells_what_the_api_knows() {
     );
     assert_eq!(found["properties"]["type"], "classic");
     assert_eq!(found["arguments"]["x-dead-letter-routing-key"], "mail.dead");
-    assert_eq!(found["bindings"], json!([{ "exchange": "mailx", "routing_key": "#" }]));
+    assert_eq!(
+        found["bindings"],
+        json!([
+            { "exchange": "amq.headers", "routing_key": "", "arguments": { "format": "pdf" } },
+            { "exchange": "mailx", "routing_key": "#" },
+        ])
+    );
     let text = place
         .run(["-q", "managequeue", "info", "mail"])
         .any_stdout()

@@ -63,7 +63,17 @@ fn text(report: &Report) -> String {
     rows.extend(info.properties.iter().map(|(name, value)| property(name, value)));
     rows.extend((!info.arguments.is_empty()).then(|| ("arguments".to_owned(), arguments(&info.arguments))));
     rows.extend(info.bindings.iter().map(|binding| {
-        let place = format!("{} {}", binding.exchange, binding.routing_key);
+        let compared = binding
+            .arguments
+            .iter()
+            .map(|(name, value)| (name.clone(), value.to_json()));
+        let place = format!(
+            "{} {} {}",
+            binding.exchange,
+            binding.routing_key,
+            arguments(&compared.collect())
+        );
+        let place = place.trim_end().to_owned();
         ("binding".to_owned(), place)
     }));
     let counters = info.counters.iter();

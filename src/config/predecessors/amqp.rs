@@ -68,6 +68,12 @@ impl ExchangeOptions {
         kind.and_then(ExchangeKind::from_name).is_some()
     }
 
+    /// It routes by headers.
+    pub(super) fn is_by_headers(&self) -> bool {
+        let kind = self.kind.as_ref().and_then(Piece::as_text);
+        kind == Some(ExchangeKind::Headers.name())
+    }
+
     /// Enough is said to make it.
     pub(super) fn is_described(&self) -> bool {
         !self.passive && self.kind.is_some()
@@ -103,6 +109,14 @@ pub(super) struct QueueOptions {
     pub(super) keys: Vec<Piece>,
     /// Nobody declares or binds it: it is just there.
     pub(super) undeclared: bool,
+}
+
+impl QueueOptions {
+    /// What is written for a key.
+    pub(super) fn option(&self, key: &str) -> Option<Piece> {
+        let found = self.options.iter().find(|(name, _)| *name == key);
+        found.map(|(_, piece)| piece.clone())
+    }
 }
 
 /// Reads `queue_options`; `None`: it has no name of its own.

@@ -46,6 +46,8 @@ pub(super) struct Bound {
     pub(super) place: Piece,
     pub(super) exchange: ExchangeOptions,
     pub(super) keys: Vec<Piece>,
+    /// What an exchange that routes by headers compares with them.
+    pub(super) arguments: Option<Piece>,
 }
 
 /// The `producers:` and `consumers:` of qctl's own form.
@@ -108,7 +110,10 @@ fn consumer(taker: &Taker, exchanges: &mut Exchanges) -> Piece {
                 several => Some(bound.place.made(Content::List(several.to_vec()))),
             };
             let keys = keys.map(|keys| ("routing_key", keys));
-            bound.place.made_map([("exchange", exchange)].into_iter().chain(keys))
+            let arguments = bound.arguments.clone().map(|arguments| ("arguments", arguments));
+            bound
+                .place
+                .made_map([("exchange", exchange)].into_iter().chain(keys).chain(arguments))
         })
         .collect();
     let mut queue: Vec<(&str, Piece)> = vec![("name", taker.queue.name.clone())];

@@ -185,6 +185,7 @@ fn consumer(name: String, mut options: Options<'_>, remains: &mut Remains) -> Re
             place: binding.piece.clone(),
             exchange: ExchangeOptions::named(exchange),
             keys,
+            arguments: None,
         });
         binding.finish(REASONS, remains);
     }

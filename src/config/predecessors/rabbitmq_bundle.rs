@@ -311,6 +311,8 @@ fn consumer(
     let bindings = match exchange.filter(|_| !queue.undeclared) {
         Some(exchange) => vec![Bound {
             place: queue.place.clone(),
+            // The bundle binds with the arguments that it declares the queue with.
+            arguments: queue.option("arguments").filter(|_| exchange.is_by_headers()),
             exchange,
             keys: queue.keys.clone(),
         }],

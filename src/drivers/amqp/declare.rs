@@ -100,6 +100,7 @@ impl Step<'_> {
                     ExchangeKind::Direct => Kind::Direct,
                     ExchangeKind::Fanout => Kind::Fanout,
                     ExchangeKind::Topic => Kind::Topic,
+                    ExchangeKind::Headers => Kind::Headers,
                 };
                 let name = short("the exchange's name", &exchange.name)?;
                 Box::pin(channel.exchange_declare(name, kind, options, table(&exchange.arguments)?))
@@ -126,7 +127,7 @@ impl Step<'_> {
                 short("the exchange's name", &binding.exchange)?,
                 short("the routing key", &binding.routing_key)?,
                 QueueBindOptions::default(),
-                FieldTable::default(),
+                table(&binding.arguments)?,
             )),
         })
     }

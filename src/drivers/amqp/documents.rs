@@ -73,6 +73,9 @@ pub(super) struct ConsumerDocument {
 pub(super) struct BindingDocument {
     pub(super) source: String,
     pub(super) routing_key: String,
+    /// See [`table`].
+    #[serde(default)]
+    pub(super) arguments: Value,
 }
 
 /// An open connection.

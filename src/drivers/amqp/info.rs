@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::connection::AmqpConnection;
-use super::documents::{ChannelDocument, ConnectionDocument, ConsumerDocument, NodeDocument, QueueDocument};
+use super::documents::{ChannelDocument, ConnectionDocument, ConsumerDocument, NodeDocument, QueueDocument, table};
 use super::nature::{DeadLetterTarget, Kind, Nature};
 use super::pause;
 use super::properties::now;
 use crate::error::{ErrorKind, Result};
 use crate::queue::topology::usual_dead_letter;
-use crate::queue::{Binding, ConsumerInfo, QueueInfo};
+use crate::queue::{Binding, ConsumerInfo, HeaderValue, Headers, QueueInfo};
 
 /// Everything about one queue.
 pub(super) async fn info(connection: &AmqpConnection, queue: &str) -> Result<QueueInfo> {
@@ -41,6 +41,7 @@ pub(super) async fn info(connection: &AmqpConnection, queue: &str) -> Result<Que
         .map(|binding| Binding {
             exchange: binding.source,
             routing_key: binding.routing_key,
+            arguments: told_arguments(&binding.arguments),
         })
         .collect();
     info.blocked_by.extend(nodes.iter().flatten().filter_map(alarm));
@@ -53,6 +54,24 @@ pub(super) async fn info(connection: &AmqpConnection, queue: &str) -> Result<Que
         );
     }
     Ok(info)
+}
+
+fn told_arguments(arguments: &Value) -> Headers {
+    let told = table(arguments).into_iter();
+    told.map(|(name, value)| {
+        let value = match value {
+            Value::Bool(value) => HeaderValue::Bool(value),
+            Value::Number(number) => number.as_i64().map_or_else(
+                || HeaderValue::Float(number.as_f64().unwrap_or_default()),
+                HeaderValue::Int,
+            ),
+            Value::String(text) => HeaderValue::Text(text),
+            Value::Null => HeaderValue::Null,
+            other => HeaderValue::Text(other.to_string()),
+        };
+        (name, value)
+    })
+    .collect()
 }
 
 /// The figures of several queues: those that a list shows.

@@ -12,7 +12,7 @@ use super::inquiry;
 use super::management::Version;
 use super::properties::headers;
 use crate::error::{Error, ErrorKind, Result};
-use crate::queue::{HeaderValue, Headers, Queue};
+use crate::queue::{Headers, Queue};
 
 /// From RabbitMQ 4.0 on, a quorum queue without a delivery limit of its own has this one.
 const DEFAULT_DELIVERY_LIMIT: i64 = 20;
@@ -223,21 +223,8 @@ pub(super) fn check_deliveries(queue: &str, nature: &Nature, most_deliveries: Op
 pub(super) fn json(headers: &Headers) -> Map<String, Value> {
     headers
         .iter()
-        .map(|(name, value)| (name.clone(), json_value(value)))
+        .map(|(name, value)| (name.clone(), value.to_json()))
         .collect()
-}
-
-fn json_value(value: &HeaderValue) -> Value {
-    match value {
-        HeaderValue::Null => Value::Null,
-        HeaderValue::Bool(value) => (*value).into(),
-        HeaderValue::Int(value) | HeaderValue::Time(value) => (*value).into(),
-        HeaderValue::Float(value) => (*value).into(),
-        HeaderValue::Text(value) => value.as_str().into(),
-        HeaderValue::Bytes(value) => String::from_utf8_lossy(value).into(),
-        HeaderValue::List(values) => values.iter().map(json_value).collect(),
-        HeaderValue::Table(table) => json(table).into(),
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::SQLITE;
 use crate::error::{Error, Result};
 use crate::queue::topology::usual_dead_letter;
-use crate::queue::{Exchange, HeaderValue, Queue, Topology};
+use crate::queue::{Exchange, ExchangeKind, HeaderValue, Queue, Topology};
 
 /// What a queue's argument says here.
 type Meaning = fn(&mut Queue, &HeaderValue) -> Result<(), String>;
@@ -105,6 +105,12 @@ fn portable_queue(queue: &Queue) -> Result<Queue> {
 }
 
 fn check_exchange(exchange: &Exchange) -> Result<()> {
+    if exchange.kind == ExchangeKind::Headers {
+        return Err(Error::unsupported(format!(
+            "exchange `{}`: {} does not route by headers; use `type: topic`, and a routing key",
+            exchange.name, SQLITE.name
+        )));
+    }
     match exchange.arguments.keys().next() {
         None => Ok(()),
         Some(name) => Err(unknown("exchange", &exchange.name, name, "knows none for an exchange")),
