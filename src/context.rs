@@ -183,7 +183,7 @@ fn producer_settings(entry: &ProducerEntry) -> ProducerSettings {
             .unwrap_or_default(),
         queue: entry.queue.clone(),
         ttl: entry.ttl,
-        topology: entry.topology.clone(),
+        topology: (*entry.topology).clone(),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::consumer::{RetryPolicy, check_hold};
 use crate::drivers::DRIVERS;
 use crate::error::{Error, Result};
 use crate::handlers::{Commands, HANDLERS, HandlerContext, HandlerSpec};
-use crate::queue::DriverSpec;
+use crate::queue::{DriverSpec, Topology};
 use crate::settings::Setting;
 
 /// State is kept here when there is no home.
@@ -239,13 +239,15 @@ impl Entries {
                 fabric.check(&*entry.connector)?;
             }
         }
+        let mut around: BTreeMap<&str, Shared<'_>> = BTreeMap::new();
         let producers = producers
             .iter()
             .map(|(connection, draft)| {
                 let queue = namesake(draft)
                     .filter(|(other, _)| other == connection)
                     .map(|(_, consumer)| consumer.queue.queue.name.as_str());
-                let entry = producer_entry(connection, draft, queue, &fabrics[connection.as_str()]);
+                let around = around.entry(connection).or_default();
+                let entry = producer_entry(connection, draft, queue, &fabrics[connection.as_str()], around);
                 (draft.name.clone(), entry)
             })
             .collect();
@@ -260,21 +262,25 @@ impl Entries {
     }
 }
 
-fn producer_entry(
+/// What is around each exchange: one topology for all producers that send there, however many queues it has.
+type Shared<'a> = BTreeMap<&'a str, Arc<Topology>>;
+
+fn producer_entry<'a>(
     connection: &str,
-    draft: &ProducerDraft,
+    draft: &'a ProducerDraft,
     namesake: Option<&str>,
     fabric: &Fabric<'_>,
+    around: &mut Shared<'a>,
 ) -> ProducerEntry {
-    let exchange = draft
-        .exchange
-        .as_ref()
-        .and_then(|exchange| fabric.exchange(&exchange.name));
-    let (queue, topology) = if let Some(exchange) = exchange {
-        (String::new(), fabric.around_exchange(&exchange.name))
+    let named = draft.exchange.as_ref().map(|exchange| exchange.name.as_str());
+    let exchange = named.and_then(|name| fabric.exchange(name));
+    let (queue, topology) = if let Some(name) = named.filter(|_| exchange.is_some()) {
+        let known = around.entry(name);
+        let topology = known.or_insert_with(|| Arc::new(fabric.around_exchange(name)));
+        (String::new(), Arc::clone(topology))
     } else {
         let queue = draft.queue.as_deref().or(namesake).unwrap_or(&draft.name);
-        (queue.to_owned(), fabric.around_queue(queue))
+        (queue.to_owned(), Arc::new(fabric.around_queue(queue)))
     };
     ProducerEntry {
         name: draft.name.clone(),

@@ -2,6 +2,7 @@
 //! command.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::connections::entry;
 use super::decode::Tables;
@@ -69,7 +70,7 @@ pub fn implicit_producer(name: &str) -> ProducerEntry {
         name: name.to_owned(),
         connection: CONNECTION.to_owned(),
         queue: name.to_owned(),
-        topology: topology(name),
+        topology: Arc::new(topology(name)),
         ..ProducerEntry::default()
     }
 }

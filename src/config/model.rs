@@ -66,7 +66,7 @@ pub struct ProducerEntry {
     pub ttl: Option<Duration>,
     /// All that must be there before the first message: its exchange or queue, and every queue of this connection's
     /// consumers that is bound to its exchange.
-    pub topology: Topology,
+    pub topology: Arc<Topology>,
 }
 
 /// A named consumer.

@@ -228,7 +228,18 @@ fn implicit_entries_are_as_configured_ones_without_keys() {
     let producer = super::implicit_producer("x");
     assert_eq!(format!("{producer:?}"), format!("{:?}", config.producers["x"]));
     assert_eq!(super::implicit::queue("x"), config.consumers["x"].queue);
-    assert_eq!(producer.topology, config.consumers["x"].topology);
+    assert_eq!(*producer.topology, config.consumers["x"].topology);
+}
+
+/// Of thousands of entries at one exchange each would else hold, and take the time to put together, all its queues.
+#[test]
+fn producers_at_one_exchange_share_what_is_around_it() {
+    let text = "producers: {a: {exchange: {name: x, type: fanout}}, b: {exchange: x}}\n\
+                consumers: {q: {queue: {bindings: [{exchange: x}]}, handler: command}}\n";
+    let config = load(text).unwrap();
+    let [a, b] = ["a", "b"].map(|name| &config.producers[name].topology);
+    assert_eq!(a.queues.len(), 2);
+    assert!(std::sync::Arc::ptr_eq(a, b));
 }
 
 #[test]

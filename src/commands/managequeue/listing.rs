@@ -149,7 +149,7 @@ fn named_on(config: &Config, connection: &str) -> Vec<String> {
     let producers = config
         .producers
         .values()
-        .map(|entry| (&entry.connection, &entry.topology));
+        .map(|entry| (&entry.connection, &*entry.topology));
     let queues = consumers
         .chain(producers)
         .filter(|(entry, _)| *entry == connection)

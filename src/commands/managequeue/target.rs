@@ -226,7 +226,7 @@ fn resolve(place: &Workplace<'_>, name: &str) -> Result<Named> {
             kind: "producer",
             queue,
             configured,
-            topology: producer.topology.clone(),
+            topology: (*producer.topology).clone(),
             sources: Vec::new(),
             connection: producer.connection.clone(),
         });
