@@ -1,31 +1,66 @@
-//! The only place that touches signals: the first interrupt or termination asks to drain, the second to stop now.
+//! The only place that touches signals: the first interrupt, termination or hang-up asks to drain, the second to stop now.
+
+use std::fs;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::consumer::Stop;
 use crate::error::{Error, Result};
 
-/// Watches for SIGINT and SIGTERM from now on, and tells `on_first` of the first. Must be called within a runtime.
+/// Watches for SIGINT, SIGTERM and, unless it is ignored as under nohup, SIGHUP from now on, and tells `on_first` of the first. Must be called within a runtime.
 pub fn watch(on_first: impl FnOnce() + Send + 'static) -> Result<Stop> {
     let stop = Stop::default();
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
+    let mut signals = Signals {
+        interrupt: listen(SignalKind::interrupt())?,
+        terminate: listen(SignalKind::terminate())?,
+        hangup: if ignores_hangup() {
+            None
+        } else {
+            Some(listen(SignalKind::hangup())?)
+        },
+    };
     let (drain, now) = (stop.drain.clone(), stop.now.clone());
     tokio::spawn(async move {
-        either(&mut interrupt, &mut terminate).await;
+        signals.next().await;
         on_first();
         drain.cancel();
-        either(&mut interrupt, &mut terminate).await;
+        signals.next().await;
         now.cancel();
     });
     Ok(stop)
 }
 
-async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    /// The terminal has gone.
+    hangup: Option<Signal>,
+}
+
+impl Signals {
+    async fn next(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = hangup => {}
+        }
     }
+}
+
+/// Whoever started us has asked that the end of the terminal means nothing.
+fn ignores_hangup() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // SIGHUP is the first.
+    ignored
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 != 0)
 }
 
 fn listen(kind: SignalKind) -> Result<Signal> {

@@ -25,7 +25,7 @@ use crate::signals;
     mut_arg("connection", |connection| connection.help(
         "Connection to use, or a driver's name where one connection has it (default: the consumer's)"
     )),
-    after_help = "The first SIGTERM or SIGINT finishes what runs, the second gives it back and ends at once.
+    after_help = "The first SIGTERM, SIGINT or SIGHUP finishes what runs, the second gives it back and ends at once.
 A program of the handler that is missing ends it at the start with exit code 72.
 
 A handler's program finds its message in QCTL_QUEUE, QCTL_ROUTING_KEY, QCTL_MESSAGE_ID,

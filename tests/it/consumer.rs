@@ -260,7 +260,7 @@ fn a_missing_program_stops_it_and_keeps_the_message() {
 
 #[test]
 fn the_first_signal_lets_what_runs_finish() {
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let place = exec(
             "echo begun > begun; while ! test -e go; do sleep 0.02; done; echo done > done",
             "",
@@ -290,6 +290,25 @@ fn the_second_signal_gives_back_what_runs() {
     let pid: u32 = place.read("pid").trim().parse().unwrap();
     wait_for("the handler to be gone", || !is_running(pid));
     assert_eq!((figure(&place, "ready"), figure(&place, "dead")), (1, 0));
+}
+
+/// What `nohup` starts outlives its terminal.
+#[test]
+fn an_ignored_hang_up_is_none() {
+    let place = exec(
+        "echo $$ > pid; while ! test -e go; do sleep 0.02; done; echo done > done",
+        "",
+    );
+    send(&place, "a\n");
+    let mut command = place.command_of("nohup");
+    command.args([env!("CARGO_BIN_EXE_qctl"), "consumer", "-m", "1", "demo"]);
+    let mut consumer = place.launch(command);
+    wait_for("the handler to begin", || place.path("pid").exists());
+    consumer.signal(Signal::HUP);
+    place.write("go", "");
+    assert_eq!(consumer.wait(), Some(0), "{}", consumer.stderr());
+    assert!(!consumer.stderr().contains("stopping"), "{}", consumer.stderr());
+    assert_eq!(place.read("done"), "done\n");
 }
 
 #[test]

@@ -73,7 +73,12 @@ impl Place {
 
     /// The program, ready to run here.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_qctl"));
+        self.command_of(env!("CARGO_BIN_EXE_qctl"))
+    }
+
+    /// Another program in the same surroundings.
+    pub fn command_of(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
         let root = self.folder.path();
         command
             .current_dir(root.join("work"))

@@ -102,7 +102,7 @@ fn a_time_out_withdraws_what_was_not_started() {
 #[test]
 fn one_interrupt_withdraws_what_was_not_started() {
     let place = place("exit 0");
-    for signal in [Signal::INT, Signal::TERM] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let mut waiting = place.start(["queuecommand", "--wait", "demo", "app:x"]);
         let ready = || place.json(["managequeue", "info", "demo"])["ready"].clone();
         wait_for("the message", || ready() == 1);

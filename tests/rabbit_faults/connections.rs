@@ -155,7 +155,8 @@ fn connections_that_are_never_answered_leave_nothing_behind() {
     eprintln!("threads, files, KiB: {first:?} after 30 connections, {last:?} after 120");
     assert!(last.0 <= first.0 + 1, "threads: {first:?}, then {last:?}");
     assert!(last.1 <= first.1 + 2, "open files: {first:?}, then {last:?}");
-    assert!(last.2 <= first.2 + 8192, "memory: {first:?}, then {last:?}");
+    // In a debug build some megabytes come and go; what a connection keeps would be more.
+    assert!(last.2 <= first.2 + 16384, "memory: {first:?}, then {last:?}");
     proxy.pass();
     ground.consumes("afterwards");
     ground.wait_empty();

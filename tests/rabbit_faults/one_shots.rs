@@ -160,9 +160,11 @@ fn a_connection_lost_under_a_message_is_no_success() {
     proxy.cut();
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(3), "partly done: {said}");
-    assert!(
-        said.contains("1 message(s) queued, then line 2") && said.contains("was not confirmed"),
-        "{said}"
-    );
+    // Whether the confirm of the first came through before the wire was held is not seen from here.
+    let expected = match output.status.code() {
+        Some(3) => "1 message(s) queued, then line 2",
+        Some(69) => "0 message(s) queued, then line 1",
+        other => panic!("{other:?}: {said}"),
+    };
+    assert!(said.contains(expected) && said.contains("was not confirmed"), "{said}");
 }

@@ -184,7 +184,8 @@ fn what_the_readme_shows_of_rabbitmq_works() {
     let account = format!("{}:{}", crate::rabbit::segment(vhost.user()), vhost.password());
     let config = config
         .replace("amqp://app@localhost:5672/%2f", &vhost.url())
-        .replace(", password_file: /run/secrets/rabbit", "");
+        .replace(", password_file: /run/secrets/rabbit", "")
+        .replace("default: local\n", "");
     assert!(
         config.contains(&account),
         "the connection is written as the test expects it: {config}"

@@ -182,7 +182,7 @@ impl Address {
 }
 
 impl Host {
-    fn shown(&self) -> String {
+    pub(super) fn shown(&self) -> String {
         if self.name.contains(':') {
             format!("[{}]:{}", self.name, self.port)
         } else {

@@ -329,7 +329,9 @@ impl Connection for AmqpConnection {
 
     async fn close(&self) -> Result<()> {
         self.copies.close(CLOSE_WITHIN).await;
-        self.link.close(CLOSE_WITHIN).await;
+        if !self.publisher.is_silent() {
+            self.link.close(CLOSE_WITHIN).await;
+        }
         Ok(())
     }
 

@@ -66,7 +66,7 @@ impl Link {
     /// Connects to the first of the hosts that answers, within `options.timeout` in all.
     pub(super) async fn connect(address: &Address, options: &ConnectOptions) -> Result<Self> {
         let deadline = Instant::now() + options.timeout;
-        let mut failures: Vec<Error> = Vec::new();
+        let mut failures: Vec<(&Host, Error)> = Vec::new();
         let count = address.hosts.len();
         for (index, host) in address.hosts.iter().enumerate() {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -76,10 +76,10 @@ impl Link {
                 Ok(link) => return Ok(link),
                 // What is wrong with the configuration is wrong at every host.
                 Err(error) if error.kind() == ErrorKind::Config => return Err(error),
-                Err(error) => failures.push(error),
+                Err(error) => failures.push((host, error)),
             }
         }
-        Err(combined(failures))
+        Err(combined(address, failures))
     }
 
     async fn connect_to(address: &Address, host: &Host, options: &ConnectOptions, within: Duration) -> Result<Self> {
@@ -140,9 +140,9 @@ impl Link {
             Ok(Err(error)) => return Err(fault::connecting(&error, &endpoint, &address.vhost, stage)),
             Err(_) => {
                 return Err(Error::unavailable(format!(
-                    "{endpoint}: {} within {} s; is it the right host and port, and is the broker well?",
+                    "{endpoint}: {} within {}; is it the right host and port, and is the broker well?",
                     stage.nothing(),
-                    (within.as_secs_f64() * 10.0).round() / 10.0
+                    shortly(within)
                 )));
             }
         };
@@ -215,8 +215,11 @@ impl Link {
             .map_err(|error| fault::lost(&error, &self.endpoint))
     }
 
-    /// Says good-bye; a broker that does not answer in time is left without.
+    /// Says good-bye; a broker that does not answer in time is left without, and one that reads nothing at once.
     pub(super) async fn close(&self, within: Duration) {
+        if self.blocked().is_some() {
+            return;
+        }
         let _ = tokio::time::timeout(within, self.connection.close(200, "bye".into())).await;
     }
 }
@@ -276,17 +279,43 @@ impl Stage {
     }
 }
 
-/// The attempts at all hosts as one error: of the kind of the first, naming each.
-fn combined(mut failures: Vec<Error>) -> Error {
+/// The attempts at all hosts as one error: of the kind of the first, with each reason once and the hosts that it is true of.
+fn combined(address: &Address, mut failures: Vec<(&Host, Error)>) -> Error {
     if failures.len() == 1 {
-        return failures.remove(0);
+        return failures.remove(0).1;
     }
-    let kind = failures.first().map_or(ErrorKind::Unavailable, Error::kind);
-    let all: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    let kind = failures
+        .first()
+        .map_or(ErrorKind::Unavailable, |(_, error)| error.kind());
+    let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
+    for (host, error) in &failures {
+        let told = error.to_string();
+        let reason = told
+            .strip_prefix(&format!("{}: ", address.endpoint_at(host)))
+            .unwrap_or(&told);
+        let name = host.shown();
+        match reasons.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, hosts)) => hosts.push(name),
+            None => reasons.push((reason.to_owned(), vec![name])),
+        }
+    }
+    let all: Vec<String> = reasons
+        .into_iter()
+        .map(|(reason, hosts)| format!("{}: {reason}", hosts.join(", ")))
+        .collect();
     Error::new(
         kind,
-        format!("none of {} hosts can be used: {}", all.len(), all.join("; ")),
+        format!("none of {} hosts can be used: {}", failures.len(), all.join("; ")),
     )
+}
+
+fn shortly(time: Duration) -> String {
+    let tenths = (time.as_secs_f64() * 10.0).round() / 10.0;
+    if tenths > 0.0 {
+        format!("{tenths} s")
+    } else {
+        format!("{} ms", time.as_millis())
+    }
 }
 
 fn timed_out() -> lapin::Error {

@@ -61,6 +61,11 @@ impl Publisher {
         &self.link
     }
 
+    /// Whether the broker has left the last message without an answer.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
+    }
+
     /// The channel, in confirm mode. The broker closes it after some mistakes; then there is a new one.
     pub(super) async fn channel(&self) -> Result<Channel> {
         let opening = self.opening().await?;
@@ -181,11 +186,7 @@ impl Publisher {
         let Some(patience) = self.patience else {
             return answer.await.map_err(Trouble::Client);
         };
-        let within = if self.silent.load(Ordering::Relaxed) {
-            Duration::ZERO
-        } else {
-            patience
-        };
+        let within = if self.is_silent() { Duration::ZERO } else { patience };
         let answer = tokio::time::timeout(within, answer).await;
         self.silent.store(answer.is_err(), Ordering::Relaxed);
         match answer {
