@@ -121,19 +121,24 @@ impl Workplace<'_> {
 
     /// Opens a connection for one short command. An implicit store is named on standard error.
     pub async fn connect(&self, entry: &ConnectionEntry) -> Result<Arc<dyn Connection>> {
-        self.connect_as(entry, false).await
+        self.connect_as(entry, ConnectOptions::default()).await
     }
 
     /// As `connect`, to what must be there already.
     pub async fn connect_existing(&self, entry: &ConnectionEntry) -> Result<Arc<dyn Connection>> {
-        self.connect_as(entry, true).await
+        let existing = ConnectOptions {
+            existing: true,
+            ..ConnectOptions::default()
+        };
+        self.connect_as(entry, existing).await
     }
 
-    async fn connect_as(&self, entry: &ConnectionEntry, existing: bool) -> Result<Arc<dyn Connection>> {
+    async fn connect_as(&self, entry: &ConnectionEntry, how: ConnectOptions) -> Result<Arc<dyn Connection>> {
         self.tell_implicit_store(entry);
         let options = ConnectOptions {
             one_shot: true,
-            existing,
+            sends_only: how.sends_only,
+            existing: how.existing,
             ..self.connect_options("qctl")
         };
         let connection = entry
@@ -151,6 +156,7 @@ impl Workplace<'_> {
             label: label.to_owned(),
             timeout: self.context.global.connect_timeout,
             one_shot: false,
+            sends_only: false,
             existing: false,
             implicit_queues: self.is_implicit(),
             end_marked: Some(Arc::new(|token, lifeline| process::end_marked(token, lifeline).left)),
@@ -169,7 +175,13 @@ impl Workplace<'_> {
 
     /// Opens what a producer needs.
     pub async fn open_producer(&self, entry: &ProducerEntry, given: Option<&str>) -> Result<Producer> {
-        let connection = self.connect(self.connection_or(given, &entry.connection)?).await?;
+        let sending = ConnectOptions {
+            sends_only: true,
+            ..ConnectOptions::default()
+        };
+        let connection = self
+            .connect_as(self.connection_or(given, &entry.connection)?, sending)
+            .await?;
         Producer::new(connection, producer_settings(entry)).await
     }
 }

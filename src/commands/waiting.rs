@@ -64,7 +64,13 @@ pub async fn send_and_wait(
         }
     };
     let outcome = tokio::select! {
-        reply = pending.reply() => return pass_on(context, pending.id(), &Reply::parse(&reply?.body)?),
+        reply = pending.reply() => match reply.and_then(|reply| Reply::parse(&reply.body)) {
+            Ok(reply) => return pass_on(context, pending.id(), &reply),
+            Err(error) => {
+                context.output.error(&error);
+                return left(context, Some(pending.id()), Left::Unknown, Outcome::WAIT_FAILED);
+            }
+        },
         () = expired => {
             let seconds = wait.wait_timeout.as_secs_f64();
             context.output.note(format_args!("qctl: no reply within {seconds} seconds"));

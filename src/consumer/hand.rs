@@ -21,6 +21,9 @@ use crate::queue::{Delivery, Settle, Settlement, Ticket};
 /// How long a consumer that must stop now waits for the broker to take what it settles at the end.
 const LAST_WORD_WITHIN: Duration = Duration::from_secs(3);
 
+/// How long one that stops in order waits for that.
+const LAST_WORD_IN_ORDER: Duration = Duration::from_secs(20);
+
 pub(super) type Running = Pin<Box<dyn Future<Output = Finished> + Send>>;
 /// A settlement on its way, or a reply: a reply leaves nothing to do.
 pub(super) type Settling = Pin<Box<dyn Future<Output = Option<Settled>> + Send>>;
@@ -152,12 +155,21 @@ impl Hand {
         self.lost.get_or_insert(error);
     }
 
-    /// Whether whoever asked twice has waited long enough for the settlements of what ran.
+    /// Whether who ends has waited long enough for the settlements of what ran.
     pub(super) fn last_word_is_due(&mut self) -> bool {
-        if !self.forced || !self.running.is_empty() {
+        if !(self.forced || self.ending.is_some() && self.dry) || !self.running.is_empty() {
             return false;
         }
         let now = Instant::now();
-        *self.last_word_until.get_or_insert(now + LAST_WORD_WITHIN) <= now
+        let within = if self.forced {
+            LAST_WORD_WITHIN
+        } else {
+            LAST_WORD_IN_ORDER
+        };
+        let until = self
+            .last_word_until
+            .map_or(now + within, |until| until.min(now + within));
+        self.last_word_until = Some(until);
+        until <= now
     }
 }

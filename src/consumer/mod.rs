@@ -163,7 +163,7 @@ pub async fn run(
             wait = RECONNECT_MIN;
         }
         let pause = wait.mul_f64(1.0 - 0.2 * fastrand::f64());
-        let what = if progress.connected {
+        let what = if std::mem::take(&mut progress.standing) {
             "connection lost; connecting again"
         } else {
             "cannot connect yet; trying again"
@@ -257,6 +257,7 @@ async fn serve(
         () = stop.drain.cancelled() => return Ok(After::End(EndReason::Stopped)),
     };
     progress.connected = true;
+    progress.standing = true;
     if let Err(error) = handler.prepare(&subscription.lifeline()).await {
         subscription.close().await?;
         return Err(error);

@@ -1,6 +1,7 @@
 //! Replies: told to the sender when its message is settled for good.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::handler::{Outcome, Report};
 use crate::queue::{Connection, Message, Publication, Settlement};
@@ -29,6 +30,9 @@ impl Reply {
         })
     }
 }
+
+/// A reply that was lost on its way is sent again after so long.
+const AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
 
 /// Sends the reply. A failure is logged and changes nothing.
 pub(super) async fn answer(
@@ -66,12 +70,23 @@ pub(super) async fn answer(
         .with_content_type(CONTENT_TYPE)
         .with_routing_key(&reply.to);
     message.correlation_id.clone_from(&reply.correlation_id);
-    let publication = Publication {
-        exchange: Arc::from(""),
-        message,
-        deduplicate: false,
-    };
-    if let Err(failure) = connection.publish(vec![publication]).await {
-        tracing::warn!(error = %failure.into_first(), reply_to = %reply.to, "the reply could not be sent; its sender may have gone");
+    for wait in AGAIN.iter().map(Some).chain([None]) {
+        let publication = Publication {
+            exchange: Arc::from(""),
+            message: message.clone(),
+            deduplicate: false,
+        };
+        let Err(failure) = connection.publish(vec![publication]).await else {
+            return;
+        };
+        let error = failure.into_first();
+        match wait.filter(|_| error.is_transient()) {
+            // The connection that it went out on may have been lost under it by somebody else's doing.
+            Some(wait) => tokio::time::sleep(*wait).await,
+            None => {
+                tracing::warn!(%error, reply_to = %reply.to, "the reply could not be sent; its sender may have gone");
+                return;
+            }
+        }
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Progress {
     pub(super) ended: Ended,
     /// A connection stood at least once.
     pub(super) connected: bool,
+    /// It was, until what is now told.
+    pub(super) standing: bool,
     /// Messages begun so far, for the message limit.
     begun: u64,
     failures_in_a_row: u64,

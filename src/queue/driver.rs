@@ -79,6 +79,8 @@ pub struct ConnectOptions {
     pub timeout: Duration,
     /// The connection serves one short command: no threads or watches that only a long life repays.
     pub one_shot: bool,
+    /// It sends, and reads replies at most: no message of others with whatever they have put into it.
+    pub sends_only: bool,
     /// What holds the queues must be there already: a monitor is not to find an empty one that it has just made.
     pub existing: bool,
     /// Queues exist as soon as they are named (qctl without a configuration file).
@@ -94,6 +96,7 @@ impl Default for ConnectOptions {
             label: "qctl".to_owned(),
             timeout: Duration::from_secs(10),
             one_shot: false,
+            sends_only: false,
             existing: false,
             implicit_queues: false,
             end_marked: None,

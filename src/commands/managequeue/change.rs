@@ -86,7 +86,15 @@ pub(super) async fn delete(place: &Workplace<'_>, given: Option<&str>, args: &De
         let held = info.held.unwrap_or(0);
         let report = json!({ "queue": queue, "messages": waiting, "held": held, "dry_run": true });
         place.context.output.report(&report, |_| {
-            format!("would delete queue {queue} with {waiting} message(s), {held} more are held")
+            let consumers = info.consumers.unwrap_or(0);
+            if consumers > 0 && !target.connection.capabilities().counters {
+                format!(
+                    "would delete queue {queue} with {waiting} message(s){}",
+                    held_by(consumers)
+                )
+            } else {
+                format!("would delete queue {queue} with {waiting} message(s), {held} more are held")
+            }
         })?;
         return Ok(Outcome::DONE);
     }
@@ -98,14 +106,28 @@ pub(super) async fn delete(place: &Workplace<'_>, given: Option<&str>, args: &De
         if_empty: args.if_empty,
         if_unused: args.if_unused,
     };
+    // A broker that does not count as it goes tells nothing of what consumers hold.
+    let consumers = if args.force && !target.connection.capabilities().counters {
+        target.connection.info(queue).await?.consumers.unwrap_or(0)
+    } else {
+        0
+    };
     let gone = target.connection.delete(queue, delete).await?;
+    let held = held_by(consumers);
     place
         .context
         .output
         .report(&json!({ "queue": queue, "messages": gone, "dry_run": false }), |_| {
-            format!("deleted queue {queue}; {gone} message(s) went with it")
+            format!("deleted queue {queue}; {gone} message(s) went with it{held}")
         })?;
     Ok(Outcome::DONE)
+}
+
+fn held_by(consumers: u64) -> String {
+    match consumers {
+        0 => String::new(),
+        count => format!(", and what {count} consumer(s) held of it"),
+    }
 }
 
 /// `drop`.

@@ -192,12 +192,31 @@ fn boolean(value: &str) -> Result<bool, String> {
 
 /// A broker's own argument: a number or truth value where it reads as one, else text.
 fn typed(value: &str) -> HeaderValue {
+    // `[I, 5]`, as the configuration has it.
+    let pair = value
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']')?.split_once(','));
+    if let Some((letter, value)) = pair
+        && let Some(typed) = of_letter(letter.trim(), value.trim())
+    {
+        return typed;
+    }
     if let Ok(number) = value.parse::<i64>() {
         HeaderValue::Int(number)
     } else if let Ok(truth) = value.parse::<bool>() {
         HeaderValue::Bool(truth)
     } else {
         HeaderValue::Text(value.to_owned())
+    }
+}
+
+fn of_letter(letter: &str, value: &str) -> Option<HeaderValue> {
+    match letter {
+        "I" => value.parse().ok().map(HeaderValue::Int),
+        "t" => value.parse().ok().map(HeaderValue::Bool),
+        "D" => value.parse().ok().map(HeaderValue::Float),
+        "S" => Some(HeaderValue::Text(value.to_owned())),
+        _ => None,
     }
 }
 

@@ -135,7 +135,7 @@ fn why_nothing_moves(info: &QueueInfo) -> Vec<String> {
             info.name
         ));
     }
-    if info.ready > 0 && info.consumers == Some(0) {
+    if info.ready > 0 && info.consumers == Some(0) && !info.paused {
         why.push(format!("no consumer: {} ready messages wait for one", info.ready));
     }
     if info.ready == 0
@@ -153,7 +153,12 @@ fn why_nothing_moves(info: &QueueInfo) -> Vec<String> {
         );
     }
     if info.ready == 0 && delayed == 0 && held == 0 {
-        why.push("empty: no message is waiting".to_owned());
+        let unseen = if info.delayed.is_none() {
+            "; delayed ones cannot be counted"
+        } else {
+            ""
+        };
+        why.push(format!("empty: no message is waiting{unseen}"));
     }
     why
 }
@@ -185,6 +190,7 @@ mod tests {
         let quiet = QueueInfo {
             name: "mail".to_owned(),
             consumers: Some(1),
+            delayed: Some(0),
             ..QueueInfo::default()
         };
         let why = |info: QueueInfo| why_nothing_moves(&info).join("\n");

@@ -106,12 +106,12 @@ fn overview(found: &[Peeked]) -> String {
         &["id", "state", "published", "attempts", "size", "routing key", "body"],
         found.iter().map(|peeked| {
             vec![
-                known(peeked.message.id.as_ref()),
+                known(peeked.message.id.as_deref().map(one_line)),
                 state_name(peeked.state, false).to_owned(),
                 known(peeked.message.timestamp.map(human_time)),
                 peeked.attempt.to_string(),
                 human_bytes(peeked.message.body.len() as u64),
-                peeked.message.routing_key.clone(),
+                one_line(&peeked.message.routing_key),
                 preview(&peeked.message.body, 60),
             ]
         }),
@@ -124,11 +124,11 @@ fn overview_of_dead(found: &[Peeked]) -> String {
         &["id", "died", "attempts", "size", "routing key", "reason", "body"],
         found.iter().map(|peeked| {
             vec![
-                known(peeked.message.id.as_ref()),
+                known(peeked.message.id.as_deref().map(one_line)),
                 known(died(peeked).map(human_time)),
                 peeked.attempt.to_string(),
                 human_bytes(peeked.message.body.len() as u64),
-                peeked.message.routing_key.clone(),
+                one_line(&peeked.message.routing_key),
                 known(text_of(peeked, header::REASON).map(|reason| preview(reason.as_bytes(), 60))),
                 preview(&peeked.message.body, 40),
             ]
@@ -151,11 +151,11 @@ fn text_of<'a>(peeked: &'a Peeked, name: &str) -> Option<&'a str> {
 fn in_full(peeked: &Peeked, is_dead: bool) -> String {
     let message = &peeked.message;
     let mut lines = vec![
-        format!("id: {}", known(message.id.as_ref())),
+        format!("id: {}", known(message.id.as_deref().map(one_line))),
         format!("state: {}", state_name(peeked.state, is_dead)),
         format!("exchange: {}", peeked.exchange),
-        format!("routing key: {}", message.routing_key),
-        format!("content type: {}", known(message.content_type.as_ref())),
+        format!("routing key: {}", one_line(&message.routing_key)),
+        format!("content type: {}", known(message.content_type.as_deref().map(one_line))),
         format!("published: {}", known(message.timestamp.map(human_time))),
         format!("attempts: {}", peeked.attempt),
     ];

@@ -120,9 +120,10 @@ impl Target {
         let config = &place.config;
         let entries = config.consumers.keys().chain(config.producers.keys());
         let known = entries.chain(&there).map(String::as_str);
+        let known = known.filter(|known| *known != name && *known != self.queue);
         let hint = match suggestion(name, known.clone()) {
+            _ if self.kind != "queue" => format!("; `qctl managequeue declare {}` makes it", one_line(name)),
             Some(near) => format!("; did you mean `{near}`?"),
-            None if self.kind != "queue" => "; `qctl managequeue declare` makes it".to_owned(),
             None if known.clone().next().is_none() => "; there are none yet".to_owned(),
             None => "; `qctl managequeue list` shows the queues there are".to_owned(),
         };

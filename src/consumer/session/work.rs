@@ -208,7 +208,7 @@ impl Session<'_> {
         let (id, took_ms, attempt) = (&facts.id, took.as_millis() as u64, facts.counts.attempt + 1);
         let consumer = &self.settings.name;
         if let Err(error) = result {
-            tracing::warn!(%consumer, %id, attempt, %error, "not settled; the message comes back");
+            tracing::warn!(%consumer, %id, attempt, %error, "not settled; the message comes back if its queue is still there");
             if error.kind() != ErrorKind::DeliveryLost {
                 this.lost.get_or_insert(error);
             }
@@ -227,7 +227,11 @@ impl Session<'_> {
                 tracing::error!(%consumer, %id, attempt, took_ms, reason = %dead.reason, "failed for good, dead-lettered");
             }
             Settlement::Release { .. } => {
-                tracing::info!(%consumer, %id, "given back untouched");
+                if took.is_zero() {
+                    tracing::info!(%consumer, %id, "given back untouched");
+                } else {
+                    tracing::warn!(%consumer, %id, took_ms, "ended while it ran and given back; it will be run again");
+                }
                 return;
             }
         }

@@ -177,7 +177,11 @@ impl Address {
     fn shown(&self, hosts: &str) -> String {
         let scheme = if self.tls.is_some() { "amqps" } else { "amqp" };
         let vhost = self.vhost.replace('%', "%25").replace('/', "%2f");
-        format!("{scheme}://{}@{hosts}/{vhost}", self.login)
+        match self.mechanism {
+            Mechanism::Plain => format!("{scheme}://{}@{hosts}/{vhost}", self.login),
+            // The certificate says who it is.
+            Mechanism::External => format!("{scheme}://{hosts}/{vhost}"),
+        }
     }
 }
 
@@ -239,7 +243,16 @@ impl UrlParts {
     /// Reads `amqp[s]://[login[:password]@]host[:port][,host[:port]…][/vhost][?heartbeat=…&frame_max=…]`.
     fn parse(url: &str) -> Result<Self, String> {
         const FORM: &str = "must be amqp://LOGIN@HOST:PORT/VHOST, the vhost `/` written as %2f";
+        // What stands there may be a part of a password.
+        const BROKEN: &str = "has an `@` behind the host: in a login or password `/`, `?`, `#`, `@` and `%` are written %2f, %3f, \
+                              %23, %40 and %25, or the password stands in a key of its own (`password`, `password_file`)";
         let (scheme, rest) = url.split_once("://").ok_or(FORM)?;
+        if rest
+            .split_once(['/', '?', '#'])
+            .is_some_and(|(_, behind)| behind.contains('@'))
+        {
+            return Err(BROKEN.to_owned());
+        }
         let (rest, query) = rest
             .split_once('?')
             .map_or((rest, None), |(rest, query)| (rest, Some(query)));
@@ -306,6 +319,9 @@ fn decoded(text: &str) -> Result<String, String> {
 /// `host`, `host:port`, `[ipv6]` or `[ipv6]:port`.
 fn host(text: &str) -> Result<HostAndPort, String> {
     let text = text.trim();
+    if text.contains('@') {
+        return Err("names a host with an `@` in it; login and password are keys of their own".to_owned());
+    }
     let bad = || {
         format!(
             "names the host `{}`; write HOST, HOST:PORT or [IPV6]:PORT",

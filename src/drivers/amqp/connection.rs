@@ -41,7 +41,7 @@ pub(super) struct AmqpConnection {
     pub(super) link: Arc<Link>,
     pub(super) publisher: Arc<Publisher>,
     pub(super) copies: Arc<Copies>,
-    pub(super) management: Management,
+    pub(super) management: Arc<Management>,
     capabilities: Capabilities,
     /// The queues that were declared over this connection, by name.
     known: Mutex<BTreeMap<String, Queue>>,
@@ -59,7 +59,7 @@ impl AmqpConnection {
         let link = Arc::new(Link::connect(address, options).await?);
         let patience = options.one_shot.then(|| options.timeout.max(CONFIRM_AT_LEAST));
         Ok(Self {
-            management: Management::new(Arc::clone(address), link.host().clone()),
+            management: Arc::new(Management::new(Arc::clone(address), link.host().clone())),
             publisher: Arc::new(Publisher::new(Arc::clone(&link), patience)),
             copies: Arc::new(Copies::new(Arc::clone(address), options)),
             link,
@@ -152,17 +152,27 @@ impl AmqpConnection {
         let exchange = match message.delay {
             None => short("the exchange's name", &*exchange)?,
             Some(delay) => {
-                let (milliseconds, again) = ladder::rung(delay);
+                let (milliseconds, again) = ladder::delay(delay);
                 if again {
                     return Err(Error::unsupported(format!(
                         "the driver {SPEC_NAME} holds a message back for a day at most; schedule it from outside"
+                    )));
+                }
+                if let Some(ttl) = message.ttl.filter(|ttl| ttl.as_millis() <= u128::from(milliseconds)) {
+                    return Err(Error::bad_input(format!(
+                        "the message expires after {} s, before its delay of {} s is over; make its ttl longer",
+                        ttl.as_secs_f64(),
+                        Duration::from_millis(milliseconds).as_secs_f64()
                     )));
                 }
                 if exchange.is_empty() {
                     // When the ladder lets go of it nobody hears of a queue that is not there.
                     self.depth(&message.routing_key).await?;
                 }
-                let landing = self.landing(&exchange, &message.routing_key);
+                let mut landing = self.landing(&exchange, &message.routing_key);
+                if landing == Landing::Queue && self.management.refuses(&message.routing_key).await != Some(false) {
+                    landing = Landing::LimitedQueue(&message.routing_key);
+                }
                 let rung = publisher.ensure_rung(&Rung { milliseconds, landing }).await?;
                 short("the exchange's name", rung)?
             }
@@ -291,6 +301,7 @@ impl Connection for AmqpConnection {
         }
         let source = Source {
             limited: nature.as_ref().is_some_and(Nature::refuses),
+            management: Arc::clone(&self.management),
             counted: nature.is_some_and(|nature| nature.kind == Kind::Quorum),
             dead_letter: self.dead_letter(&options.queue),
             queue: options.queue.clone(),

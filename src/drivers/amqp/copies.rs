@@ -4,7 +4,7 @@
 //! reading from connections that publish, and acknowledgements must go on.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lapin::BasicProperties;
 use lapin::options::QueueDeclareOptions;
@@ -27,6 +27,11 @@ const AGAIN: [Duration; 4] = [
     Duration::from_secs(1),
     Duration::from_secs(3),
 ];
+
+/// And then each time after so long.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// That it still refuses is said this often.
+const TELL_EVERY: Duration = Duration::from_mins(1);
 
 /// What a copy is made of.
 #[derive(Clone, Copy)]
@@ -140,13 +145,19 @@ impl Copies {
 
     async fn send(&self, exchange: &str, routing_key: &str, piece: Piece<'_>, changes: &Changes) -> Result<()> {
         let mut waits = AGAIN.iter();
+        let mut told: Option<Instant> = None;
         loop {
-            match (
-                self.send_once(exchange, routing_key, piece, changes).await,
-                waits.next(),
-            ) {
-                (Err(error), Some(wait)) if error.kind() == ErrorKind::Temporary => tokio::time::sleep(*wait).await,
-                (done, _) => return done,
+            match self.send_once(exchange, routing_key, piece, changes).await {
+                Err(error) if error.kind() == ErrorKind::Temporary => {
+                    let wait = waits.next();
+                    if wait.is_none() && told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                        // What came of the message is known: it is held, not run again, until it can be told.
+                        tracing::warn!(%error, "held until there is room");
+                        told = Some(Instant::now());
+                    }
+                    tokio::time::sleep(wait.copied().unwrap_or(LONGEST_WAIT)).await;
+                }
+                done => return done,
             }
         }
     }

@@ -147,6 +147,11 @@ impl Step<'_> {
     /// Says why the broker refused; some refusals leave us with what is there, which then does.
     async fn explain(&self, link: &Link, management: &Management, error: &lapin::Error) -> Result<()> {
         let differs = fault::is_soft(error, &AMQPSoftError::PRECONDITIONFAILED);
+        let is_passive = match self {
+            Self::Exchange(exchange) => exchange.passive,
+            Self::Queue(queue) => queue.passive,
+            Self::DeadLetterQueue(_) | Self::Binding(..) => false,
+        };
         match self {
             // Some program made it before with arguments of its own. It holds messages, and that is all it must do.
             Self::DeadLetterQueue(_) if differs => return Ok(()),
@@ -160,6 +165,20 @@ impl Step<'_> {
                 }
             }
             _ => {}
+        }
+        if is_passive && fault::is_soft(error, &AMQPSoftError::NOTFOUND) {
+            return Err(Error::not_found(format!(
+                "{} is not there, and `passive` says that somebody else makes it; have it made, or leave `passive` out",
+                self.shown()
+            )));
+        }
+        if let Some(said) = fault::answer(error).map(fault::told)
+            && (said.starts_with("invalid arg") || said.contains("reserved prefix"))
+        {
+            return Err(Error::config(format!(
+                "{} cannot be made: {said}; correct it in the configuration",
+                self.shown()
+            )));
         }
         let refused = fault::refused(error, link.endpoint(), &self.shown());
         if !differs {

@@ -4,8 +4,13 @@ use std::io;
 
 use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPHardError, AMQPSoftError};
 
+use super::address::{Address, Mechanism};
 use super::link::Stage;
 use crate::error::{Error, ErrorKind};
+
+/// A broker that is not asked to take certificates for logins says nothing of it.
+pub(super) const EXTERNAL: &str = "does it take certificates for logins (`mechanism: external`; RabbitMQ's plugin \
+                                   rabbitmq_auth_mechanism_ssl and `auth_mechanisms`)?";
 
 /// The broker's own answer, if that is what the error holds.
 pub(super) fn answer(error: &lapin::Error) -> Option<&AMQPError> {
@@ -21,7 +26,8 @@ pub(super) fn is_soft(error: &lapin::Error, soft: &AMQPSoftError) -> bool {
 }
 
 /// A connection could not be made.
-pub(super) fn connecting(error: &lapin::Error, endpoint: &str, vhost: &str, stage: Stage) -> Error {
+pub(super) fn connecting(error: &lapin::Error, endpoint: &str, address: &Address, stage: Stage) -> Error {
+    let vhost = &address.vhost;
     if let Some(answer) = answer(error) {
         return match answer.kind() {
             AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => Error::not_allowed(format!(
@@ -59,6 +65,9 @@ pub(super) fn connecting(error: &lapin::Error, endpoint: &str, vhost: &str, stag
         },
         (lapin::ErrorKind::IOError(io), Stage::Encrypting) => tls(io),
         (lapin::ErrorKind::IOError(io), Stage::Greeting) if reason(io).is_some() => tls(io),
+        (lapin::ErrorKind::IOError(_), Stage::Greeting) if address.mechanism == Mechanism::External => {
+            ("the broker closed the connection before the login was done", EXTERNAL)
+        }
         (lapin::ErrorKind::IOError(_), Stage::Greeting) => (
             "the broker closed the connection before the login was done",
             "is this an AMQP port, and not one for TLS (amqps)?",

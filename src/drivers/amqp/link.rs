@@ -30,6 +30,9 @@ const SMALL_FRAMES: u32 = 16 << 10;
 /// frames are that we have asked for, and a larger one than that ends the connection, again and again.
 const FRAMES: u32 = 128 << 10;
 
+/// How often it is looked whether the connection stands, where nothing tells.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
 /// A connection.
 pub(super) struct Link {
     connection: lapin::Connection,
@@ -91,6 +94,7 @@ impl Link {
         let socket: Socket = Arc::default();
         let mut attempt = Attempt(Some(Arc::clone(&socket)));
         let runtime = Tokio::current();
+        let longest = uri.query.frame_max.unwrap_or(FRAMES) as usize;
         let shown = endpoint.clone();
         let kept = Arc::clone(&socket);
         let stage = Arc::new(Mutex::new(Stage::Reaching));
@@ -129,7 +133,7 @@ impl Link {
                     stream
                 };
                 *lock(&reached) = Stage::Greeting;
-                Ok(AsyncTcpStream::Plain(Readable::new(stream, &shown)))
+                Ok(AsyncTcpStream::Plain(Readable::new(stream, &shown, longest)))
             },
             properties,
         );
@@ -137,10 +141,14 @@ impl Link {
         let stage = *lock(&stage);
         let connection = match result {
             Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Err(fault::connecting(&error, &endpoint, &address.vhost, stage)),
+            Ok(Err(error)) => return Err(fault::connecting(&error, &endpoint, address, stage)),
             Err(_) => {
+                let next = match (stage, address.mechanism) {
+                    (Stage::Greeting, Mechanism::External) => fault::EXTERNAL,
+                    _ => "is it the right host and port, and is the broker well?",
+                };
                 return Err(Error::unavailable(format!(
-                    "{endpoint}: {} within {}; is it the right host and port, and is the broker well?",
+                    "{endpoint}: {} within {}; {next}",
                     stage.nothing(),
                     shortly(within)
                 )));
@@ -213,6 +221,20 @@ impl Link {
             .create_channel()
             .await
             .map_err(|error| fault::lost(&error, &self.endpoint))
+    }
+
+    /// An answer, or that the connection is gone: the client library leaves some questions open when it ends.
+    pub(super) async fn while_up<T>(&self, answer: impl Future<Output = lapin::Result<T>>) -> lapin::Result<T> {
+        let gone = async {
+            while self.is_up() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            () = gone => Err(io::Error::from(io::ErrorKind::ConnectionAborted).into()),
+        }
     }
 
     /// Says good-bye; a broker that does not answer in time is left without, and one that reads nothing at once.
@@ -336,7 +358,7 @@ fn cut(socket: &Socket) {
 }
 
 fn uri(address: &Address, host: &Host, options: &ConnectOptions) -> Result<AMQPUri> {
-    let frames = if options.one_shot { SMALL_FRAMES } else { FRAMES };
+    let frames = if options.sends_only { SMALL_FRAMES } else { FRAMES };
     Ok(AMQPUri {
         scheme: if address.tls.is_some() {
             AMQPScheme::AMQPS

@@ -103,9 +103,12 @@ impl<'a> Scan<'a> {
 
     /// The next message; `None`: there is none.
     pub(super) async fn next(&mut self) -> Result<Option<lapin::message::Delivery>> {
-        let got = self
+        let getting = self
             .channel
-            .basic_get(self.name.clone(), BasicGetOptions { no_ack: false })
+            .basic_get(self.name.clone(), BasicGetOptions { no_ack: false });
+        let got = self
+            .link
+            .while_up(getting)
             .await
             .map_err(|error| fault::refused(&error, self.link.endpoint(), &format!("queue `{}`", self.queue)))?;
         self.taken += u64::from(got.is_some());

@@ -1,10 +1,11 @@
 //! RabbitMQ's management API, where there is one: what AMQP itself cannot tell. It is only read. Nothing depends on it:
 //! where it is not there, less is known, and `-v` says why.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::redirect::Policy;
@@ -13,12 +14,13 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::de::DeserializeOwned;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::address::{Address, Host, Mechanism, Tls};
 use super::documents::{
     BindingDocument, ChannelDocument, ConnectionDocument, ExchangeDocument, NodeDocument, Overview, QueueDocument,
 };
+use super::nature::Nature;
 use crate::error::Result;
 use crate::settings::{Secret, Settings};
 
@@ -26,6 +28,8 @@ use crate::settings::{Secret, Settings};
 const PORT: u16 = 15672;
 /// The same over TLS.
 const TLS_PORT: u16 = 15671;
+/// What was told of a queue's limits is believed for so long.
+const TRUE_FOR: Duration = Duration::from_secs(5);
 /// Nobody waits longer for an API that may not be there.
 const GUESS_WITHIN: Duration = Duration::from_secs(1);
 /// For an answer of one that is.
@@ -77,6 +81,8 @@ pub(super) struct Management {
     host: Host,
     /// Or why it is not used.
     api: OnceCell<Result<Api, String>>,
+    /// What was told of queues that refuse, and when.
+    refusing: Mutex<BTreeMap<String, (Instant, Option<bool>)>>,
 }
 
 /// An API that has answered.
@@ -106,6 +112,7 @@ impl Management {
             address,
             host,
             api: OnceCell::new(),
+            refusing: Mutex::default(),
         }
     }
 
@@ -121,6 +128,18 @@ impl Management {
 
     pub(super) async fn queue(&self, queue: &str) -> Option<QueueDocument> {
         self.get(&["queues", &self.address.vhost, queue], "").await
+    }
+
+    /// Whether this queue refuses what comes while it is full; `None` where nobody tells. It may be some seconds old.
+    pub(super) async fn refuses(&self, queue: &str) -> Option<bool> {
+        let mut known = self.refusing.lock().await;
+        if let Some((_, refuses)) = known.get(queue).filter(|(asked, _)| asked.elapsed() < TRUE_FOR) {
+            return *refuses;
+        }
+        let document = self.queue(queue).await;
+        let refuses = document.map(|document| Nature::told(&document, None).refuses());
+        known.insert(queue.to_owned(), (Instant::now(), refuses));
+        refuses
     }
 
     pub(super) async fn exchange(&self, exchange: &str) -> Option<ExchangeDocument> {
@@ -159,7 +178,7 @@ impl Management {
         match api.get(path, query, ANSWER_WITHIN).await {
             Ok(document) => Some(document),
             Err(reason) => {
-                tracing::info!(path = path.join("/"), %reason, "the management API does not tell");
+                tracing::debug!(path = path.join("/"), %reason, "the management API does not tell");
                 None
             }
         }

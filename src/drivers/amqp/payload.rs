@@ -1,8 +1,12 @@
 //! The inside of a frame, looked through in place: what is no text becomes text, and what is nested too deep becomes bytes.
-//! Nothing changes its length. What cannot be followed to its end is left as it is, for the client library to refuse.
+//! Nothing of that changes its length. What cannot be followed to its end is left as it is, for the client library to refuse.
+
+use std::ops::Range;
 
 /// Tables and lists within each other up to this depth are left as they are.
 const DEEPEST: usize = 64;
+/// The flag of the table of headers.
+pub(super) const HEADERS: usize = 1 << 13;
 
 /// Looks through a method frame's payload; whether something was changed.
 pub(super) fn mend_method(payload: &mut [u8]) -> bool {
@@ -16,6 +20,23 @@ pub(super) fn mend_header(payload: &mut [u8]) -> bool {
     let mut payload = Payload::of(payload);
     let _ = payload.header();
     payload.changed
+}
+
+/// Where a content header's payload has its table of headers, the length in front of it included.
+pub(super) fn headers_within(payload: &mut [u8]) -> Option<Range<usize>> {
+    let whole = payload.len();
+    let mut payload = Payload::of(payload);
+    payload.skip(12)?;
+    let flags = payload.number::<2>()?;
+    if flags & HEADERS == 0 {
+        return None;
+    }
+    for _ in (14..16).filter(|bit| flags & (1 << bit) != 0) {
+        payload.short()?;
+    }
+    let start = whole - payload.left.len();
+    payload.long()?;
+    Some(start..whole - payload.left.len())
 }
 
 /// Bytes walked through from their beginning; `None` where they end too early.

@@ -49,6 +49,18 @@ const OF_THE_BROKER: &[&str] = &[
     "BCC",
 ];
 
+/// The headers without which a copy is not what it is made for.
+pub(super) fn is_needed(name: &str) -> bool {
+    const NEEDED: &[&str] = &[
+        header::ATTEMPT,
+        header::EXPIRES_AT,
+        header::MAX_ATTEMPTS,
+        header::REASON,
+        header::DEAD_QUEUE,
+    ];
+    OWN.contains(&name) || NEEDED.contains(&name)
+}
+
 /// Persistent, as AMQP spells it.
 const PERSISTENT: u8 = 2;
 /// AMQP's limit for names and short properties.
@@ -336,15 +348,18 @@ pub(super) fn of_copy(
         headers.insert(name.as_str().into(), value(header));
     }
     let mut copy = original.clone().with_headers(headers).with_delivery_mode(PERSISTENT);
-    if !changes.keep_expiration {
-        copy = without_expiration(copy);
+    let expiration = copy.expiration().clone().filter(|_| changes.keep_expiration);
+    copy = carried(copy);
+    match expiration {
+        Some(expiration) => copy.with_expiration(expiration),
+        None => copy,
     }
-    copy
 }
 
-/// The client library can set a property and not remove it: everything but the expiration is carried over.
-fn without_expiration(full: BasicProperties) -> BasicProperties {
-    if full.expiration().is_none() {
+/// The client library can set a property and not remove it: everything is carried over but the expiration, and the user, which
+/// the broker takes from nobody but that user.
+fn carried(full: BasicProperties) -> BasicProperties {
+    if full.expiration().is_none() && full.user_id().is_none() {
         return full;
     }
     let mut bare = BasicProperties::default();
@@ -364,7 +379,6 @@ fn without_expiration(full: BasicProperties) -> BasicProperties {
         message_id with_message_id;
         timestamp with_timestamp;
         kind with_type;
-        user_id with_user_id;
         app_id with_app_id;
         cluster_id with_cluster_id;
     }

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::{FutureExt, StreamExt};
 use lapin::options::BasicConsumeOptions;
 use lapin::types::{FieldTable, ShortString};
@@ -24,8 +26,34 @@ const NAMED_BY_THE_BROKER: &str = "amq.gen-";
 pub(super) fn is_private(reply_to: &str) -> bool {
     reply_to
         .strip_prefix(DIRECT)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        .is_some_and(|rest| rest.is_empty() || rest.strip_prefix('.').is_some_and(is_way_back))
         || reply_to.starts_with(NAMED_BY_THE_BROKER)
+}
+
+/// Whether this can be the way back that the broker has written: the Erlang process of a channel (a node's name and three or four
+/// numbers, in Erlang's external term format) and a key, both in base64. Over anything else the broker ends the connection that
+/// it comes on, with the replies of everybody else.
+fn is_way_back(text: &str) -> bool {
+    const VERSION: u8 = 131;
+    const PID: u8 = 103;
+    const NEW_PID: u8 = 88;
+    let Some((process, key)) = text.split_once('.') else {
+        return false;
+    };
+    let (Ok(process), Ok(_)) = (STANDARD.decode(process), STANDARD.decode(key)) else {
+        return false;
+    };
+    let [VERSION, kind @ (PID | NEW_PID), node @ ..] = process.as_slice() else {
+        return false;
+    };
+    // The name as an atom: its tag, its length in one or two bytes, its text.
+    let name = match node {
+        [100 | 118, high, low, rest @ ..] => rest.split_at_checked(usize::from(u16::from_be_bytes([*high, *low]))),
+        [115 | 119, length, rest @ ..] => rest.split_at_checked(usize::from(*length)),
+        _ => None,
+    };
+    let numbers = if *kind == PID { 9 } else { 12 };
+    !key.is_empty() && name.is_some_and(|(name, rest)| name.contains(&b'@') && rest.len() == numbers)
 }
 
 /// Begins to listen for replies to what is published on this channel from now on.
@@ -131,7 +159,21 @@ mod tests {
     fn only_queues_that_nobody_else_can_make_are_private() {
         for (name, expected) in [
             ("amq.rabbitmq.reply-to", true),
-            ("amq.rabbitmq.reply-to.g1h2AA.x==", true),
+            // As RabbitMQ 3.10 and 4.0 have written them.
+            (
+                "amq.rabbitmq.reply-to.g1hkABNxY3RsLW1haW5AbG9jYWxob3N0AAAL1gAAAABpIFxV.gJxYc2BvnIKFGuC9pPd7Bw==",
+                true,
+            ),
+            (
+                "amq.rabbitmq.reply-to.g1h3D3JhYmJpdEBsb2NhbGhvc3QAAAvWAAAAAGkgXFU=.gJxYc2BvnIKFGuC9pPd7Bw==",
+                true,
+            ),
+            ("amq.rabbitmq.reply-to.g1h2AA.x==", false),
+            (
+                "amq.rabbitmq.reply-to.g1hkABNxY3RsLW1haW5AbG9jYWxob3N0AAAL1gAAAABpIFxV",
+                false,
+            ),
+            ("amq.rabbitmq.reply-to.", false),
             ("amq.gen-JzTY20BRgKO-HjmUJj0wLg", true),
             ("amq.rabbitmq.reply-tomorrow", false),
             ("amq.topic", false),

@@ -3,6 +3,7 @@
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
+use super::properties::is_needed;
 use crate::queue::message::header;
 
 /// Around the payload of a frame: type, channel, length and the octet at its end.
@@ -34,16 +35,26 @@ pub(super) fn of_frame(properties: &BasicProperties) -> usize {
         + properties.timestamp().map_or(0, |_| 8)
 }
 
-/// The same properties without as many headers as it takes to fit into a frame of `most` bytes, and what was left out: the
-/// last lines of a child's errors, then the largest that are not qctl's.
+/// What a broker may add to the headers of a message that it dead-letters, and then hands out whether it fits into a frame or not:
+/// an entry of `x-death`, and where it first died.
+const ADDED: usize = 2048;
+/// No header that a copy needs is longer; a longer one is somebody else's.
+const LONGEST_NEEDED: usize = 1024;
+
+/// The same properties without as many headers as it takes to fit into a frame of `most` bytes, whatever the broker adds to
+/// them, and what was left out: the last lines of a child's errors, then the largest that the copy does not need.
 pub(super) fn fitted(mut properties: BasicProperties, most: usize) -> (BasicProperties, Vec<String>) {
+    let most = most.saturating_sub(ADDED).max(most / 2);
     let mut left_out = Vec::new();
     while of_frame(&properties) > most {
         let headers = properties.headers().clone().unwrap_or_default();
-        let own = |name: &str| name.starts_with("x-qctl-");
-        let foreign = headers.inner().iter().filter(|(name, _)| !own(name.as_str()));
+        let needed = |name: &str, value: &AMQPValue| is_needed(name) && of_value(value) <= LONGEST_NEEDED;
+        let others = headers
+            .inner()
+            .iter()
+            .filter(|(name, value)| !needed(name.as_str(), value));
         let largest = || {
-            foreign
+            others
                 .max_by_key(|(_, value)| of_value(value))
                 .map(|(name, _)| name.as_str())
         };
@@ -96,7 +107,7 @@ mod tests {
     use lapin::BasicProperties;
     use lapin::types::{AMQPValue, FieldTable};
 
-    use super::{fitted, of_frame};
+    use super::{ADDED, fitted, of_frame};
 
     #[test]
     fn what_is_least_needed_is_left_out_first() {
@@ -106,6 +117,8 @@ mod tests {
             ("big", 500),
             ("small", 5),
             ("x-qctl-reason", 900),
+            // No reason of qctl's is as long, nor is this a header of its own.
+            ("x-qctl-zz", 700),
         ] {
             headers.insert(name.into(), AMQPValue::LongString("x".repeat(length).into()));
         }
@@ -116,10 +129,12 @@ mod tests {
         for (most, expected) in [
             (size, &[][..]),
             (size - 1, &["x-qctl-stderr"]),
-            (size - 100, &["x-qctl-stderr", "big"]),
-            (100, &["x-qctl-stderr", "big", "small"]),
+            (size - 100, &["x-qctl-stderr", "x-qctl-zz"]),
+            (size - 1000, &["x-qctl-stderr", "x-qctl-zz", "big"]),
+            (100, &["x-qctl-stderr", "x-qctl-zz", "big", "small"]),
         ] {
-            let (fit, left_out) = fitted(whole.clone(), most);
+            let with_room = (2 * most).min(most + ADDED);
+            let (fit, left_out) = fitted(whole.clone(), with_room);
             assert_eq!(left_out, expected);
             assert!(of_frame(&fit) <= most || most == 100);
             assert_eq!(fit.message_id(), whole.message_id());

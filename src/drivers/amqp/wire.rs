@@ -9,6 +9,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -22,7 +23,7 @@ use futures_util::io::{AsyncRead, AsyncWrite};
 use lapin::AsyncTcpStream;
 use tokio::runtime::Handle;
 
-use super::payload::{mend_header, mend_method};
+use super::payload::{HEADERS, headers_within, mend_header, mend_method};
 
 /// A stream to the broker as the library makes it.
 type Raw = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
@@ -66,7 +67,7 @@ impl Reactor for Readably {
         let connecting = self.0.tcp_connect_addr(address);
         async move {
             let stream = AsyncTcpStream::Plain(connecting.await?);
-            Ok(Readable::new(stream, &address.to_string()))
+            Ok(Readable::new(stream, &address.to_string(), LONGEST_FRAME))
         }
     }
 }
@@ -75,6 +76,8 @@ impl Reactor for Readably {
 const CHUNK: usize = 32 << 10;
 /// A frame longer than this is nobody's: it goes by as it is, for the library to refuse.
 const LONGEST_FRAME: usize = 4 << 20;
+/// `connection.tune`: class, method, channels, and the longest frame that the broker allows.
+const TUNE: [u8; 4] = [0, 10, 0, 30];
 /// Type, channel, length.
 const HEAD: usize = 7;
 /// The octet behind a frame.
@@ -99,10 +102,12 @@ pub(super) struct Readable<S> {
     end: usize,
     /// So many bytes more go by without a look.
     passing: usize,
+    /// The longest frame that the library takes: what we ask for, or less if the broker allows no more.
+    longest: usize,
 }
 
 impl<S> Readable<S> {
-    pub(super) fn new(stream: S, endpoint: &str) -> Self {
+    pub(super) fn new(stream: S, endpoint: &str, longest: usize) -> Self {
         Self {
             stream: Some(stream),
             runtime: Handle::try_current().ok(),
@@ -112,6 +117,7 @@ impl<S> Readable<S> {
             clean: 0,
             end: 0,
             passing: 0,
+            longest,
         }
     }
 
@@ -149,6 +155,15 @@ impl<S> Readable<S> {
                 return;
             };
             let payload = &mut frame[HEAD..HEAD + length];
+            if let Some(&[a, b, c, d]) = payload
+                .strip_prefix(&TUNE)
+                .and_then(|tune| tune.get(2..6)?.first_chunk())
+            {
+                let allowed = u32::from_be_bytes([a, b, c, d]) as usize;
+                if kind == METHOD && allowed > 0 {
+                    self.longest = self.longest.min(allowed);
+                }
+            }
             let changed = if kind == METHOD {
                 mend_method(payload)
             } else {
@@ -159,8 +174,28 @@ impl<S> Readable<S> {
                     "a message has a property or a header that is not UTF-8 or nested too deep; it is read as far as it can be, \
                      each byte that is not UTF-8 as `?`");
             }
+            let too_long = kind == HEADER && HEAD + length + TAIL > self.longest;
+            if let Some(headers) = too_long.then(|| headers_within(payload)).flatten() {
+                self.leave_out(headers, length);
+                continue;
+            }
             self.clean += HEAD + length + TAIL;
         }
+    }
+
+    /// RabbitMQ hands out headers in one frame however long it is, and adds to them when it dead-letters. The library would end the
+    /// connection over a frame longer than was agreed, and again over the same message: it comes without its headers.
+    fn leave_out(&mut self, headers: Range<usize>, length: usize) {
+        tracing::warn!(endpoint = %self.endpoint, bytes = length, longest = self.longest,
+            "the headers of a message fit into no frame; it is read without them (raise `frame_max` of the connection and of the broker)");
+        let payload = self.clean + HEAD;
+        let fewer = u32::try_from(length - headers.len()).unwrap_or_default();
+        self.buffer[self.clean + 3..payload].copy_from_slice(&fewer.to_be_bytes());
+        // Behind class, weight and the body's length.
+        self.buffer[payload + 12] &= !(HEADERS >> 8) as u8;
+        self.buffer
+            .copy_within(payload + headers.end..self.end, payload + headers.start);
+        self.end -= headers.len();
     }
 
     /// Room behind what was read.
@@ -238,7 +273,7 @@ mod tests {
     use futures_util::io::AsyncRead;
     use proptest::prelude::*;
 
-    use super::{HEADER, METHOD, Readable};
+    use super::{HEADER, LONGEST_FRAME, METHOD, Readable};
     use crate::drivers::amqp::payload::mend_header;
 
     /// Hands out its bytes in pieces.
@@ -255,7 +290,11 @@ mod tests {
 
     /// What comes through.
     fn through(bytes: &[u8], piece: usize, room: usize) -> Vec<u8> {
-        let mut stream = Readable::new(Pieces(bytes, piece), "");
+        through_up_to(LONGEST_FRAME, bytes, piece, room)
+    }
+
+    fn through_up_to(longest: usize, bytes: &[u8], piece: usize, room: usize) -> Vec<u8> {
+        let mut stream = Readable::new(Pieces(bytes, piece), "", longest);
         let mut found = Vec::new();
         let mut out = vec![0; room];
         loop {
@@ -271,6 +310,50 @@ mod tests {
     fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
         [&[kind, 0, 1][..], &length, payload, &[0xce]].concat()
+    }
+
+    /// Content type, headers of this length, delivery mode.
+    fn content_header(headers: usize) -> Vec<u8> {
+        let table = u32::try_from(headers).unwrap().to_be_bytes();
+        let flags = if headers > 0 { 0xb0 } else { 0x90 };
+        let body = [0, 0, 0, 0, 0, 0, 0, 4, flags, 0, 1, b'x'];
+        let table: Vec<u8> = if headers > 0 {
+            [&table[..], &vec![b'V'; headers]].concat()
+        } else {
+            Vec::new()
+        };
+        [&[0, 60, 0, 0][..], &body, &table, &[2]].concat()
+    }
+
+    #[test]
+    fn headers_that_fit_into_no_frame_are_left_out() {
+        let tune = |most: u32| {
+            frame(
+                METHOD,
+                &[&[0, 10, 0, 30, 7, 255][..], &most.to_be_bytes(), &[0, 60]].concat(),
+            )
+        };
+        for (tuned, asked, length, is_left) in [
+            (0, 100, 50, true),
+            (0, 100, 90, false),
+            (100, 5000, 90, false),
+            (5000, 100, 90, false),
+        ] {
+            let (there, bare) = (
+                frame(HEADER, &content_header(length)),
+                frame(HEADER, &content_header(0)),
+            );
+            let before = [tune(tuned), there.clone(), frame(3, b"body"), bare.clone()].concat();
+            let expected = if is_left { there } else { bare.clone() };
+            let after = [tune(tuned), expected, frame(3, b"body"), bare].concat();
+            for piece in [1, 7, 1000] {
+                assert_eq!(
+                    through_up_to(asked, &before, piece, 50),
+                    after,
+                    "{tuned} {asked} {length}"
+                );
+            }
+        }
     }
 
     proptest! {

@@ -14,7 +14,7 @@ mod state;
 mod taps;
 
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -32,12 +32,16 @@ use taps::{Flow, Taps};
 use super::copies::Copies;
 use super::fault;
 use super::link::Link;
+use super::management::Management;
 use super::pause::{self, Ear, Follower};
 use crate::error::{Error, Result};
 use crate::queue::{ConsumeOptions, Delivery, Lifeline, Settle, Subscription};
 
 /// How long closing may take in all: what is not given back by then comes back when the connection ends.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often the channel is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// What a subscription takes from, and what goes where.
 pub(super) struct Source {
@@ -46,6 +50,8 @@ pub(super) struct Source {
     pub(super) counted: bool,
     /// It refuses what comes while it is full.
     pub(super) limited: bool,
+    /// Tells whether it has come to do so, by a policy.
+    pub(super) management: Arc<Management>,
     /// Where what is given up goes.
     pub(super) dead_letter: Option<String>,
 }
@@ -98,7 +104,7 @@ impl AmqpSubscription {
         }
         let mut state = State::new(&source.queue, source.counted);
         state.paused = paused;
-        Ok(Self {
+        let subscription = Self {
             shared: Arc::new(Shared {
                 desk: Desk::new(channel.clone()),
                 link,
@@ -114,7 +120,9 @@ impl AmqpSubscription {
             }),
             lifeline,
             follower: None,
-        })
+        };
+        tokio::spawn(keep_watch(Arc::downgrade(&subscription.shared)));
+        Ok(subscription)
     }
 
     /// The same, doing as it hears.
@@ -126,6 +134,25 @@ impl AmqpSubscription {
     /// Its inside, for questions that must be asked on its channel.
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+}
+
+/// A consumer on the channel tells that it is gone. While there is none (the queue is paused, a suspect is alone, the last of the
+/// work is finished) somebody must look, or what is handled goes on beside its own copy.
+async fn keep_watch(subscription: Weak<Shared>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let Some(shared) = subscription.upgrade() else { return };
+        if shared.channel.status().connected() {
+            continue;
+        }
+        let mut state = shared.state();
+        shared.look(&mut state);
+        if state.over.is_none() && !state.closed {
+            let error = shared.gone();
+            state.lose(error);
+        }
+        return;
     }
 }
 
@@ -159,6 +186,19 @@ impl Shared {
         let waker = state.waker.clone().unwrap_or_else(|| Waker::noop().clone());
         self.pull(state, &mut Context::from_waker(&waker));
         state.wake();
+    }
+
+    /// The channel is gone, and no consumer was there to be told why.
+    fn gone(&self) -> Error {
+        let endpoint = self.link.endpoint();
+        if self.link.is_up() {
+            return Error::unavailable(format!(
+                "queue `{}`: the broker has closed the channel; a message that is held for longer than its consumer_timeout is the \
+                 usual reason",
+                self.source.queue
+            ));
+        }
+        Error::unavailable(format!("{endpoint}: the connection is gone"))
     }
 
     fn silent(&self) -> Error {
@@ -435,7 +475,12 @@ impl Subscription for AmqpSubscription {
                 }
             })
             .await;
-            if self.shared.state().over.is_none() {
+            let standing = {
+                let mut state = self.shared.state();
+                state.closed = true;
+                state.over.is_none()
+            };
+            if standing {
                 let _ = self.shared.channel.close(200, "done".into()).await;
             }
             Ok(())

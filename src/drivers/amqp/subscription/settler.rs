@@ -101,7 +101,10 @@ impl Shared {
     /// A copy to the rung of the ladder that brings it back after `wait`.
     async fn hold_back(&self, original: &Original, wait: Duration, attempt: u32, deliveries: u32) -> Result<()> {
         let (milliseconds, again) = ladder::rung(wait);
-        let landing = if self.source.limited {
+        // What falls out of a rung into a full queue is dropped by the broker, unless the rung keeps it. A policy may say so at any
+        // time; where nobody tells, it is kept.
+        let limited = self.source.limited || self.source.management.refuses(&self.source.queue).await != Some(false);
+        let landing = if limited {
             Landing::LimitedQueue(&self.source.queue)
         } else {
             Landing::Queue
@@ -185,7 +188,8 @@ impl Shared {
                         "handed out before and never settled: its consumer may have died; counted");
                     Ok(Word::Ack)
                 }
-                Err(error) if error.kind() == ErrorKind::Temporary => {
+                // The queue is full, or the login may not write to it.
+                Err(error) if matches!(error.kind(), ErrorKind::Temporary | ErrorKind::NotAllowed) => {
                     // Put back it would come again at once, and again. Its death is counted when it is next put somewhere.
                     tracing::warn!(%queue, %id, deliveries = original.deliveries(), %error,
                         "handed out before and never settled: its consumer may have died; it cannot be counted, and is handled \

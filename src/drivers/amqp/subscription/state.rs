@@ -18,6 +18,9 @@ const SURELY_ALONE: u32 = 2;
 /// A suspect waits this long for a moment at which nothing else is handled; then it is handled beside others.
 const SUSPECT_WAITS: Duration = Duration::from_secs(30);
 
+/// No retry waits longer than a year, in milliseconds; who says so has written it himself.
+const LONGEST_WAIT: i64 = 366 * 86_400_000;
+
 /// Names a delivery on its channel.
 pub(super) type Tag = u64;
 
@@ -104,6 +107,8 @@ pub(super) struct State {
     /// Why nothing of it is ours any more.
     pub(super) over: Option<Error>,
     pub(super) stopped: bool,
+    /// We close the channel.
+    pub(super) closed: bool,
     pub(super) paused: bool,
     pub(super) waker: Option<Waker>,
     queue: String,
@@ -123,6 +128,7 @@ impl State {
             course: Course::Open,
             over: None,
             stopped: false,
+            closed: false,
             paused: false,
             waker: None,
             queue: queue.to_owned(),
@@ -140,6 +146,8 @@ impl State {
             &self.queue,
             Vec::new(),
         );
+        // On a classic queue anybody may have written it.
+        facts.native_count = facts.native_count.filter(|_| self.counted);
         // A copy of it has no count of the broker's any more, and is suspect all the same.
         facts.suspect |= facts.native_count.is_some_and(|count| count > 0);
         let suspect = facts.suspect;
@@ -170,10 +178,14 @@ impl State {
         if facts.expires_at.is_some_and(|at| at <= now) {
             return Some(Detour::Expired);
         }
-        if let Some(left) = facts.due.map(|due| due - now).filter(|left| *left > 0) {
+        if let Some(left) = facts
+            .due
+            .map(|due| due.saturating_sub(now))
+            .filter(|left| (1..=LONGEST_WAIT).contains(left))
+        {
             return Some(Detour::NotYet(Duration::from_millis(left.unsigned_abs())));
         }
-        (redelivered && !self.counted && facts.native_count.is_none()).then_some(Detour::Recount)
+        (redelivered && !self.counted).then_some(Detour::Recount)
     }
 
     /// A delivery on its detour is to be handed out all the same, alone, as one whose consumer died.
