@@ -80,13 +80,11 @@ pub(super) async fn answer(
             return;
         };
         let error = failure.into_first();
-        match wait.filter(|_| error.is_transient()) {
-            // The connection that it went out on may have been lost under it by somebody else's doing.
-            Some(wait) => tokio::time::sleep(*wait).await,
-            None => {
-                tracing::warn!(%error, reply_to = %reply.to, "the reply could not be sent; its sender may have gone");
-                return;
-            }
-        }
+        let Some(wait) = wait.filter(|_| error.is_transient()) else {
+            tracing::warn!(%error, reply_to = %reply.to, "the reply could not be sent; its sender may have gone");
+            return;
+        };
+        // The connection that it went out on may have been lost under it by somebody else's doing.
+        tokio::time::sleep(*wait).await;
     }
 }

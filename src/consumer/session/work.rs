@@ -227,10 +227,10 @@ impl Session<'_> {
                 tracing::error!(%consumer, %id, attempt, took_ms, reason = %dead.reason, "failed for good, dead-lettered");
             }
             Settlement::Release { .. } => {
-                if took.is_zero() {
-                    tracing::info!(%consumer, %id, "given back untouched");
+                if this.forced && !took.is_zero() {
+                    tracing::warn!(%consumer, %id, took_ms, "ended and given back; it will be run again from its beginning");
                 } else {
-                    tracing::warn!(%consumer, %id, took_ms, "ended while it ran and given back; it will be run again");
+                    tracing::info!(%consumer, %id, "given back untouched");
                 }
                 return;
             }

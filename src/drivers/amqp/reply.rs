@@ -159,20 +159,21 @@ mod tests {
     fn only_queues_that_nobody_else_can_make_are_private() {
         for (name, expected) in [
             ("amq.rabbitmq.reply-to", true),
-            // As RabbitMQ 3.10 and 4.0 have written them.
+            // Written by RabbitMQ 3.10.8.
             (
-                "amq.rabbitmq.reply-to.g1hkABNxY3RsLW1haW5AbG9jYWxob3N0AAAL1gAAAABpIFxV.gJxYc2BvnIKFGuC9pPd7Bw==",
+                "amq.rabbitmq.reply-to.g1h2AA5yZXBseUAxOTU1MDY0NAAANXkAAAAJawHTeg==.r3pxtz6QKkNpn3vDJyrSiQ==",
+                true,
+            ),
+            // The same with the name as a short atom, and with a number missing.
+            (
+                "amq.rabbitmq.reply-to.g1h3DnJlcGx5QDE5NTUwNjQ0AAA1eQAAAAlrAdN6.r3pxtz6QKkNpn3vDJyrSiQ==",
                 true,
             ),
             (
-                "amq.rabbitmq.reply-to.g1h3D3JhYmJpdEBsb2NhbGhvc3QAAAvWAAAAAGkgXFU=.gJxYc2BvnIKFGuC9pPd7Bw==",
-                true,
-            ),
-            ("amq.rabbitmq.reply-to.g1h2AA.x==", false),
-            (
-                "amq.rabbitmq.reply-to.g1hkABNxY3RsLW1haW5AbG9jYWxob3N0AAAL1gAAAABpIFxV",
+                "amq.rabbitmq.reply-to.g1h2AA5yZXBseUAxOTU1MDY0NAAANXkAAAAJ.r3pxtz6QKkNpn3vDJyrSiQ==",
                 false,
             ),
+            ("amq.rabbitmq.reply-to.g1h2AA.x==", false),
             ("amq.rabbitmq.reply-to.", false),
             ("amq.gen-JzTY20BRgKO-HjmUJj0wLg", true),
             ("amq.rabbitmq.reply-tomorrow", false),
