@@ -22,7 +22,7 @@ use crate::queue::{Delivery, Settle, Settlement, Ticket};
 const LAST_WORD_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long one that stops in order waits for that.
-const LAST_WORD_IN_ORDER: Duration = Duration::from_secs(20);
+const LAST_WORD_IN_ORDER: Duration = Duration::from_secs(10);
 
 pub(super) type Running = Pin<Box<dyn Future<Output = Finished> + Send>>;
 /// A settlement on its way, or a reply: a reply leaves nothing to do.

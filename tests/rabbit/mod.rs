@@ -86,6 +86,11 @@ impl Rabbit {
         )
     }
 
+    /// The administrator's login.
+    pub fn admin(&self) -> &str {
+        self.setting("ADMIN")
+    }
+
     /// For a connection's `management:`.
     pub fn management_url(&self) -> String {
         format!("http://{}", self.address("MANAGEMENT"))

@@ -103,6 +103,45 @@ fn permissions_that_are_taken_away_are_waited_for() {
     consumer.stop();
 }
 
+/// A paused consumer has nothing on its channel that could tell of its end.
+#[test]
+fn a_paused_consumer_whose_connection_is_closed_comes_back() {
+    let ground = ground();
+    let consumer = ground.consumer(1);
+    ground
+        .run(["managequeue", "pause", "demo"])
+        .any_stdout()
+        .any_stderr()
+        .check();
+    wait_for("the connection to be listed", || ground.vhost.close_connections() > 0);
+    consumer.wait_line("connection lost");
+    ground
+        .run(["managequeue", "resume", "demo"])
+        .any_stdout()
+        .any_stderr()
+        .check();
+    ground.consumes("afterwards");
+    consumer.stop();
+}
+
+/// Nor has one that takes nothing more because it ends: what it handles is ended before its copy begins elsewhere.
+#[test]
+fn what_is_finished_at_the_end_never_runs_beside_its_copy() {
+    let ground = ground();
+    let ending = ground.consumer(1);
+    ground.send("hold-a\n");
+    ground.wait_times("+hold-a", 1);
+    ending.signal(rustix::process::Signal::TERM);
+    ending.wait_line("stopping");
+    let next = ground.consumer(1);
+    wait_for("the connection to be listed", || ground.vhost.close_connections() > 0);
+    ground.wait_times("+hold-a", 2);
+    ground.let_go("hold-a");
+    ground.wait_empty();
+    ground.no_overlaps();
+    next.stop();
+}
+
 /// The broker closes a connection as an administrator asks it to.
 #[test]
 fn a_connection_that_an_administrator_closes_is_made_anew() {

@@ -13,6 +13,7 @@ mod ground;
 mod commands;
 mod connect;
 mod golden;
+mod hostile;
 mod properties;
 mod publish;
 mod retries;

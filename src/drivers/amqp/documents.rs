@@ -1,5 +1,6 @@
 //! What the management API answers: of each document the fields that are asked for.
 
+use regex_lite::Regex;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -66,6 +67,28 @@ pub(super) struct ConsumerDocument {
     pub(super) consumer_tag: String,
     /// An empty list where the connection has just gone.
     pub(super) channel_details: Value,
+}
+
+/// A policy, or one of the operators'.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PolicyDocument {
+    pattern: String,
+    definition: Map<String, Value>,
+}
+
+impl PolicyDocument {
+    /// Whether it may have a queue of this name refuse what comes while it is full.
+    pub(super) fn may_refuse(&self, queue: &str) -> bool {
+        let overflow = self
+            .definition
+            .get("overflow")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        // A pattern that is not ours to read may match.
+        overflow.starts_with("reject-publish")
+            && Regex::new(&self.pattern).map_or(true, |pattern| pattern.is_match(queue))
+    }
 }
 
 /// A binding of a queue.

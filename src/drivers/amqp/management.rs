@@ -18,7 +18,8 @@ use tokio::sync::{Mutex, OnceCell};
 
 use super::address::{Address, Host, Mechanism, Tls};
 use super::documents::{
-    BindingDocument, ChannelDocument, ConnectionDocument, ExchangeDocument, NodeDocument, Overview, QueueDocument,
+    BindingDocument, ChannelDocument, ConnectionDocument, ExchangeDocument, NodeDocument, Overview, PolicyDocument,
+    QueueDocument,
 };
 use super::nature::Nature;
 use crate::error::Result;
@@ -29,7 +30,7 @@ const PORT: u16 = 15672;
 /// The same over TLS.
 const TLS_PORT: u16 = 15671;
 /// What was told of a queue's limits is believed for so long.
-const TRUE_FOR: Duration = Duration::from_secs(5);
+const TRUE_FOR: Duration = Duration::from_secs(1);
 /// Nobody waits longer for an API that may not be there.
 const GUESS_WITHIN: Duration = Duration::from_secs(1);
 /// For an answer of one that is.
@@ -130,16 +131,27 @@ impl Management {
         self.get(&["queues", &self.address.vhost, queue], "").await
     }
 
-    /// Whether this queue refuses what comes while it is full; `None` where nobody tells. It may be some seconds old.
+    /// Whether this queue refuses what comes while it is full; `None` where nobody tells, or this login may not ask.
     pub(super) async fn refuses(&self, queue: &str) -> Option<bool> {
         let mut known = self.refusing.lock().await;
         if let Some((_, refuses)) = known.get(queue).filter(|(asked, _)| asked.elapsed() < TRUE_FOR) {
             return *refuses;
         }
-        let document = self.queue(queue).await;
-        let refuses = document.map(|document| Nature::told(&document, None).refuses());
+        let refuses = self.asked_whether_refuses(queue).await;
         known.insert(queue.to_owned(), (Instant::now(), refuses));
         refuses
+    }
+
+    async fn asked_whether_refuses(&self, queue: &str) -> Option<bool> {
+        let document = self.queue(queue).await?;
+        if Nature::told(&document, None).refuses() {
+            return Some(true);
+        }
+        // What is told of a queue's policy is some seconds old; the policies themselves are not.
+        let vhost = &self.address.vhost;
+        let policies: Vec<PolicyDocument> = self.get(&["policies", vhost], "").await?;
+        let operators: Vec<PolicyDocument> = self.get(&["operator-policies", vhost], "").await?;
+        Some(policies.iter().chain(&operators).any(|policy| policy.may_refuse(queue)))
     }
 
     pub(super) async fn exchange(&self, exchange: &str) -> Option<ExchangeDocument> {

@@ -42,6 +42,8 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often the channel is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The same while something is handled and no consumer is there to tell.
+const LOOK_OFTEN: Duration = Duration::from_millis(25);
 
 /// What a subscription takes from, and what goes where.
 pub(super) struct Source {
@@ -141,7 +143,10 @@ impl AmqpSubscription {
 /// work is finished) somebody must look, or what is handled goes on beside its own copy.
 async fn keep_watch(subscription: Weak<Shared>) {
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
+        let Some(shared) = subscription.upgrade() else { return };
+        let nobody_tells = shared.taps().prefetch() == (0, 0) && !shared.state().held.is_empty();
+        drop(shared);
+        tokio::time::sleep(if nobody_tells { LOOK_OFTEN } else { LOOK_EVERY }).await;
         let Some(shared) = subscription.upgrade() else { return };
         if shared.channel.status().connected() {
             continue;
