@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::ground::{Ground, Setup};
+use crate::ground::{Ground, Setup, ids, lines};
 use crate::rabbit::Rabbit;
 use crate::support::wait_for;
 
@@ -101,6 +101,39 @@ fn permissions_that_are_taken_away_are_waited_for() {
     ground.consumes("afterwards");
     ground.wait_empty();
     consumer.stop();
+}
+
+/// Whoever is alive to take it again knows that none of it has killed its consumer: it is not handled one by one.
+#[test]
+fn what_was_in_hand_at_a_cut_comes_back_beside_each_other() {
+    for queue in [
+        "",
+        "{ name: demo, arguments: { x-queue-type: quorum, x-delivery-limit: 20 } }",
+    ] {
+        let ground = Ground::new(
+            Rabbit::main().vhost(),
+            &Setup {
+                queue,
+                ..Setup::default()
+            },
+        );
+        let consumer = ground.consumer(5);
+        let held: Vec<String> = ids("hold", 5);
+        ground.send(&lines(&held));
+        for id in &held {
+            ground.wait_times(&format!("+{id}"), 1);
+        }
+        wait_for("the connection to be listed", || ground.vhost.close_connections() > 0);
+        for id in &held {
+            ground.wait_times(&format!("+{id}"), 2);
+        }
+        for id in &held {
+            ground.let_go(id);
+        }
+        ground.wait_empty();
+        ground.reckon(&held, 0);
+        consumer.stop();
+    }
 }
 
 /// A paused consumer has nothing on its channel that could tell of its end.

@@ -23,6 +23,7 @@ use super::properties::{of_message, short};
 use super::publisher::{Named, Outgoing, Publisher};
 use super::reply::{self, Replies};
 use super::subscription::{AmqpSubscription, Shared, Source};
+use super::survivors::Survivors;
 use super::{SPEC_NAME, admin, info, look, pause, redrive};
 use crate::error::{Error, ErrorKind, Result};
 use crate::queue::topology::usual_dead_letter;
@@ -43,6 +44,7 @@ pub(super) struct AmqpConnection {
     pub(super) copies: Arc<Copies>,
     pub(super) management: Arc<Management>,
     capabilities: Capabilities,
+    survivors: Arc<Survivors>,
     /// The queues that were declared over this connection, by name.
     known: Mutex<BTreeMap<String, Queue>>,
     subscriptions: Mutex<Vec<(String, Weak<Shared>)>>,
@@ -55,6 +57,7 @@ impl AmqpConnection {
         address: &Arc<Address>,
         options: &ConnectOptions,
         capabilities: Capabilities,
+        survivors: Arc<Survivors>,
     ) -> Result<Self> {
         let link = Arc::new(Link::connect(address, options).await?);
         let patience = options.one_shot.then(|| options.timeout.max(CONFIRM_AT_LEAST));
@@ -64,6 +67,7 @@ impl AmqpConnection {
             copies: Arc::new(Copies::new(Arc::clone(address), options)),
             link,
             capabilities,
+            survivors,
             known: Mutex::default(),
             subscriptions: Mutex::default(),
             replies: Mutex::default(),
@@ -302,6 +306,7 @@ impl Connection for AmqpConnection {
         let source = Source {
             limited: nature.as_ref().is_some_and(Nature::refuses),
             management: Arc::clone(&self.management),
+            survivors: Arc::clone(&self.survivors),
             counted: nature.is_some_and(|nature| nature.kind == Kind::Quorum),
             dead_letter: self.dead_letter(&options.queue),
             queue: options.queue.clone(),

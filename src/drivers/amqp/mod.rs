@@ -34,6 +34,7 @@ mod redrive;
 mod reply;
 mod size;
 mod subscription;
+mod survivors;
 mod wire;
 
 use std::sync::Arc;
@@ -43,6 +44,7 @@ use async_trait::async_trait;
 
 use address::Address;
 use connection::AmqpConnection;
+use survivors::Survivors;
 
 use crate::error::Result;
 use crate::queue::{Capabilities, ConnectOptions, Connection, Connector, DriverSpec, Topology};
@@ -97,7 +99,10 @@ fn capabilities() -> Capabilities {
 
 fn parse(settings: Settings) -> Result<Arc<dyn Connector>> {
     let address = Arc::new(Address::read(settings)?);
-    Ok(Arc::new(AmqpConnector { address }))
+    Ok(Arc::new(AmqpConnector {
+        address,
+        survivors: Arc::default(),
+    }))
 }
 
 /// A connector for a URL such as `amqp://login:password@host:5672/%2f`, for programs that do not read a configuration file;
@@ -111,6 +116,7 @@ pub fn connector(url: &str, management: Option<&str>) -> Result<Arc<dyn Connecto
 
 struct AmqpConnector {
     address: Arc<Address>,
+    survivors: Arc<Survivors>,
 }
 
 #[async_trait]
@@ -132,7 +138,8 @@ impl Connector for AmqpConnector {
     }
 
     async fn connect(&self, options: &ConnectOptions) -> Result<Arc<dyn Connection>> {
-        let connection = AmqpConnection::open(&self.address, options, self.capabilities()).await?;
+        let connection =
+            AmqpConnection::open(&self.address, options, self.capabilities(), Arc::clone(&self.survivors)).await?;
         Ok(Arc::new(connection))
     }
 }

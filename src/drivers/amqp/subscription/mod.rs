@@ -34,6 +34,7 @@ use super::fault;
 use super::link::Link;
 use super::management::Management;
 use super::pause::{self, Ear, Follower};
+use super::survivors::Survivors;
 use crate::error::{Error, Result};
 use crate::queue::{ConsumeOptions, Delivery, Lifeline, Settle, Subscription};
 
@@ -54,6 +55,8 @@ pub(super) struct Source {
     pub(super) limited: bool,
     /// Tells whether it has come to do so, by a policy.
     pub(super) management: Arc<Management>,
+    /// What this process had in hand when it lost a connection.
+    pub(super) survivors: Arc<Survivors>,
     /// Where what is given up goes.
     pub(super) dead_letter: Option<String>,
 }
@@ -104,7 +107,7 @@ impl AmqpSubscription {
                 .map_err(|error| fault::refused(&error, link.endpoint(), &format!("queue `{}`", source.queue)))?;
             taps.add(tap);
         }
-        let mut state = State::new(&source.queue, source.counted);
+        let mut state = State::new(&source.queue, source.counted, Arc::clone(&source.survivors));
         state.paused = paused;
         let subscription = Self {
             shared: Arc::new(Shared {

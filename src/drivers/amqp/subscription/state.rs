@@ -10,6 +10,7 @@ use lapin::BasicProperties;
 use super::allowance::Allowance;
 use crate::drivers::amqp::copies::Piece;
 use crate::drivers::amqp::properties::{Facts, now, to_message};
+use crate::drivers::amqp::survivors::Survivors;
 use crate::error::Error;
 use crate::queue::{Delivery, Message, Ticket};
 
@@ -114,10 +115,11 @@ pub(super) struct State {
     queue: String,
     /// The broker counts deliveries itself.
     counted: bool,
+    survivors: Arc<Survivors>,
 }
 
 impl State {
-    pub(super) fn new(queue: &str, counted: bool) -> Self {
+    pub(super) fn new(queue: &str, counted: bool, survivors: Arc<Survivors>) -> Self {
         Self {
             held: BTreeMap::new(),
             ready: VecDeque::new(),
@@ -133,6 +135,7 @@ impl State {
             waker: None,
             queue: queue.to_owned(),
             counted,
+            survivors,
         }
     }
 
@@ -148,10 +151,15 @@ impl State {
         );
         // On a classic queue anybody may have written it.
         facts.native_count = facts.native_count.filter(|_| self.counted);
+        let survived = delivery.redelivered
+            && message
+                .id
+                .as_deref()
+                .is_some_and(|id| self.survivors.recall(&self.queue, id));
         // A copy of it has no count of the broker's any more, and is suspect all the same.
-        facts.suspect |= facts.native_count.is_some_and(|count| count > 0);
+        facts.suspect |= !survived && facts.native_count.is_some_and(|count| count > 0);
         let suspect = facts.suspect;
-        let detour = self.detour(&facts, delivery.redelivered);
+        let detour = self.detour(&facts, delivery.redelivered && !survived);
         let original = Original {
             properties: delivery.properties,
             body: delivery.data,
@@ -346,7 +354,12 @@ impl State {
 
     /// Nothing of it is ours any more.
     pub(super) fn lose(&mut self, error: Error) {
-        self.over.get_or_insert(error);
+        if self.over.is_none() {
+            let properties = self.held.values().map(|held| &held.original.properties);
+            let ids = properties.filter_map(|properties| properties.message_id().as_ref().map(|id| id.as_str()));
+            self.survivors.remember(&self.queue, ids);
+            self.over = Some(error);
+        }
         self.wake();
     }
 
