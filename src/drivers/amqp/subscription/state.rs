@@ -6,6 +6,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use lapin::BasicProperties;
+use lapin::types::ShortString;
 
 use super::allowance::Allowance;
 use crate::drivers::amqp::copies::Piece;
@@ -356,7 +357,7 @@ impl State {
     pub(super) fn lose(&mut self, error: Error) {
         if self.over.is_none() {
             let properties = self.held.values().map(|held| &held.original.properties);
-            let ids = properties.filter_map(|properties| properties.message_id().as_ref().map(|id| id.as_str()));
+            let ids = properties.filter_map(|properties| properties.message_id().as_ref().map(ShortString::as_str));
             self.survivors.remember(&self.queue, ids);
             self.over = Some(error);
         }
