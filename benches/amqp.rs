@@ -47,11 +47,16 @@ fn main() {
                     .queue_purge(queue.as_str().into(), QueuePurgeOptions::default())
                     .await
                     .unwrap();
-                publish(&channel, queue, count, 1000).await
+                publish(&channel, queue, count, 1000, &plain).await
             }
             "bare-publish" => {
                 let (_connection, channel) = bare(url, queue).await;
-                publish(&channel, queue, count, number).await
+                publish(&channel, queue, count, number, &plain).await
+            }
+            // With the properties that qctl's messages have, which cost the broker something too.
+            "bare-publish-alike" => {
+                let (_connection, channel) = bare(url, queue).await;
+                publish(&channel, queue, count, number, &alike).await
             }
             "bare-consume" => {
                 let (_connection, channel) = bare(url, queue).await;
@@ -81,21 +86,40 @@ async fn bare(url: &str, queue: &str) -> (Connection, Channel) {
     (connection, channel)
 }
 
+fn plain(_: usize) -> BasicProperties {
+    BasicProperties::default().with_delivery_mode(2)
+}
+
+fn alike(index: usize) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    headers.insert("x-qctl-timestamp".into(), AMQPValue::LongLongInt(1_800_000_000_000));
+    plain(index)
+        .with_content_type("application/octet-stream".into())
+        .with_message_id(format!("0123456789abcdef-{index}").into())
+        .with_timestamp(1_800_000_000)
+        .with_headers(headers)
+}
+
 /// Persistent messages, each confirmed, so many outstanding.
-async fn publish(channel: &Channel, queue: &str, count: usize, window: usize) -> f64 {
+async fn publish(
+    channel: &Channel,
+    queue: &str,
+    count: usize,
+    window: usize,
+    properties: &dyn Fn(usize) -> BasicProperties,
+) -> f64 {
     channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     let begun = Instant::now();
     let mut confirms = VecDeque::with_capacity(window);
-    for _ in 0..count {
+    for index in 0..count {
         if confirms.len() >= window {
             let first: lapin::PublisherConfirm = confirms.pop_front().unwrap();
             first.await.unwrap();
         }
-        let persistent = BasicProperties::default().with_delivery_mode(2);
         let options = BasicPublishOptions::default();
         confirms.push_back(
             channel
-                .basic_publish("".into(), queue.into(), options, &BODY, persistent)
+                .basic_publish("".into(), queue.into(), options, &BODY, properties(index))
                 .await
                 .unwrap(),
         );
