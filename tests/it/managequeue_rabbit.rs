@@ -631,6 +631,24 @@ fn a_queue_is_deleted_under_conditions_whatever_its_kind() {
     assert_eq!(vhost.queues(), ["demo.dead"]);
 }
 
+/// A look undoes no delete, and whoever may read may look.
+#[test]
+fn looking_makes_nothing() {
+    let vhost = Rabbit::main().vhost();
+    let place = usual(&vhost);
+    for verb in ["info", "peek"] {
+        place
+            .run(["managequeue", verb, "demo"])
+            .code(66)
+            .stderr_contains("`qctl managequeue declare demo` makes it")
+            .check();
+    }
+    assert!(vhost.queues().is_empty(), "{:?}", vhost.queues());
+    quietly(&place, &["declare", "demo"]);
+    vhost.permit("^$", "^$", ".*");
+    assert_eq!(info(&place, "demo")["ready"], 0);
+}
+
 #[test]
 fn a_consumer_refuses_a_queue_that_loses_messages() {
     let vhost = Rabbit::main().vhost();

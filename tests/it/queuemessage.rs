@@ -404,7 +404,12 @@ fn mistakes_are_told_and_nothing_is_sent() {
             .stderr_contains(part)
             .check();
     }
-    assert_eq!(ready(&place, "demo"), 0);
+    // Not even the queue was made.
+    place
+        .run(["managequeue", "info", "demo"])
+        .code(66)
+        .stderr_contains("has no queue")
+        .check();
 }
 
 #[test]

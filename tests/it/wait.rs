@@ -102,6 +102,11 @@ fn a_time_out_withdraws_what_was_not_started() {
 #[test]
 fn one_interrupt_withdraws_what_was_not_started() {
     let place = place("exit 0");
+    place
+        .run(["managequeue", "declare", "demo"])
+        .any_stdout()
+        .any_stderr()
+        .check();
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let mut waiting = place.start(["queuecommand", "--wait", "demo", "app:x"]);
         let ready = || place.json(["managequeue", "info", "demo"])["ready"].clone();

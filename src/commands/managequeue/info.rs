@@ -27,7 +27,7 @@ struct Report {
 
 /// Shows one queue.
 pub(super) async fn run(place: &Workplace<'_>, given: Option<&str>, name: &Name) -> Result<Outcome> {
-    let target = Target::open(place, given, &name.name).await?;
+    let target = Target::open_to_look(place, given, &name.name).await?;
     let info = target.connection.info(&target.queue).await?;
     let why = why_nothing_moves(&info);
     let report = Report {

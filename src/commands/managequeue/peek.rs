@@ -15,7 +15,7 @@ use crate::queue::{HeaderValue, LookPrice, Peek, PeekState, Peeked};
 
 /// Shows messages of one queue.
 pub(super) async fn run(place: &Workplace<'_>, given: Option<&str>, args: &PeekArgs) -> Result<Outcome> {
-    let target = Target::open(place, given, &args.name.name).await?;
+    let target = Target::open_to_look(place, given, &args.name.name).await?;
     let (queue, state) = match args.state {
         Some(State::Dead) => match target.dead_queue().await? {
             Some(dead) => (dead, None),

@@ -35,6 +35,21 @@ impl Target {
         Self::open_by(Self::find(place, given, name, false).await?, place, name).await
     }
 
+    /// As `open`, for who only looks: a queue that is not there is not made, so that a look undoes no delete, and a login that may
+    /// not make anything may look all the same.
+    pub(super) async fn open_to_look(place: &Workplace<'_>, given: Option<&str>, name: &str) -> Result<Self> {
+        let target = Self::find(place, given, name, false).await?;
+        target.require(place, name).await?;
+        match target.connection.declare(&target.topology).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotAllowed => {}
+            Err(error) if error.kind() == ErrorKind::Config => place.context.output.warn(error),
+            Err(error) => return Err(error),
+        }
+        target.tell(place, name);
+        Ok(target)
+    }
+
     /// As `open`, but what holds the queue must be there already.
     pub(super) async fn open_existing(place: &Workplace<'_>, given: Option<&str>, name: &str) -> Result<Self> {
         Self::open_by(Self::find(place, given, name, true).await?, place, name).await
