@@ -34,6 +34,20 @@ pub enum HeaderValue {
 }
 
 impl HeaderValue {
+    /// What a JSON value says, if it is no list and no object.
+    pub fn of_scalar(value: &Value) -> Option<Self> {
+        Some(match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(*value),
+            Value::Number(value) => match value.as_i64() {
+                Some(value) => Self::Int(value),
+                None => Self::Float(value.as_f64()?),
+            },
+            Value::String(value) => Self::Text(value.clone()),
+            Value::Array(_) | Value::Object(_) => return None,
+        })
+    }
+
     /// As JSON, for people and programs to read: bytes as the text that they spell, times as seconds.
     pub fn to_json(&self) -> Value {
         match self {

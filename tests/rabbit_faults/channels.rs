@@ -52,12 +52,7 @@ fn a_login_that_is_revoked_is_waited_for() {
     ground.vhost.set_password(ground.vhost.password());
     ground.vhost.permit(".*", ".*", ".*");
     ground.wait_times("+hold-a", 2);
-    ground.let_go("hold-a");
-    ground.consumes("afterwards");
-    ground.wait_empty();
-    ground.reckon(&["hold-a".to_owned(), "afterwards".to_owned()], 0);
-    ground.no_overlaps();
-    consumer.stop();
+    ground.ends_well(consumer);
 }
 
 /// A password in a file is read again at each connect, and a file that is away for a moment is waited for.

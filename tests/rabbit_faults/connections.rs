@@ -73,12 +73,7 @@ fn a_connection_that_stands_still_is_noticed_and_left() {
         proxy.cut();
         proxy.pass();
         ground.wait_times("+hold-a", 2);
-        ground.let_go("hold-a");
-        ground.consumes("afterwards");
-        ground.wait_empty();
-        ground.reckon(&["hold-a".to_owned(), "afterwards".to_owned()], 0);
-        ground.no_overlaps();
-        consumer.stop();
+        ground.ends_well(consumer);
     }
 }
 

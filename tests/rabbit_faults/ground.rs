@@ -189,6 +189,17 @@ impl Ground {
         again
     }
 
+    /// The message `hold-a` was begun and comes to its end, and so does one behind it: neither is lost or done twice, and nothing
+    /// runs beside itself.
+    pub fn ends_well(&self, consumer: Consumer) {
+        self.let_go("hold-a");
+        self.consumes("afterwards");
+        self.wait_empty();
+        self.reckon(&["hold-a".to_owned(), "afterwards".to_owned()], 0);
+        self.no_overlaps();
+        consumer.stop();
+    }
+
     pub fn no_overlaps(&self) {
         assert_eq!(self.read("overlaps"), "", "ran beside themselves");
     }

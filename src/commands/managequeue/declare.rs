@@ -102,7 +102,8 @@ fn as_it_is(new: Queue, info: &QueueInfo) -> Queue {
     let arguments: Headers = info
         .arguments
         .iter()
-        .filter_map(|(name, value)| Some((name.clone(), native(value)?)))
+        .filter(|(_, value)| !value.is_null())
+        .filter_map(|(name, value)| Some((name.clone(), HeaderValue::of_scalar(value)?)))
         .collect();
     Queue {
         durable: is("durable", true),
@@ -114,18 +115,6 @@ fn as_it_is(new: Queue, info: &QueueInfo) -> Queue {
             .filter(|_| arguments.contains_key("x-dead-letter-exchange")),
         arguments,
         ..new
-    }
-}
-
-fn native(value: &Value) -> Option<HeaderValue> {
-    match value {
-        Value::Bool(value) => Some(HeaderValue::Bool(*value)),
-        Value::Number(value) => value
-            .as_i64()
-            .map(HeaderValue::Int)
-            .or_else(|| value.as_f64().map(HeaderValue::Float)),
-        Value::String(value) => Some(HeaderValue::Text(value.clone())),
-        _ => None,
     }
 }
 

@@ -4,6 +4,8 @@ use regex_lite::Regex;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::nature::is_refusal;
+
 /// Of itself.
 #[derive(Deserialize)]
 pub(super) struct Overview {
@@ -80,14 +82,9 @@ pub(super) struct PolicyDocument {
 impl PolicyDocument {
     /// Whether it may have a queue of this name refuse what comes while it is full.
     pub(super) fn may_refuse(&self, queue: &str) -> bool {
-        let overflow = self
-            .definition
-            .get("overflow")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
+        let overflow = self.definition.get("overflow").and_then(Value::as_str);
         // A pattern that is not ours to read may match.
-        overflow.starts_with("reject-publish")
-            && Regex::new(&self.pattern).map_or(true, |pattern| pattern.is_match(queue))
+        overflow.is_some_and(is_refusal) && Regex::new(&self.pattern).map_or(true, |pattern| pattern.is_match(queue))
     }
 }
 

@@ -59,16 +59,7 @@ pub(super) async fn info(connection: &AmqpConnection, queue: &str) -> Result<Que
 fn told_arguments(arguments: &Value) -> Headers {
     let told = table(arguments).into_iter();
     told.map(|(name, value)| {
-        let value = match value {
-            Value::Bool(value) => HeaderValue::Bool(value),
-            Value::Number(number) => number.as_i64().map_or_else(
-                || HeaderValue::Float(number.as_f64().unwrap_or_default()),
-                HeaderValue::Int,
-            ),
-            Value::String(text) => HeaderValue::Text(text),
-            Value::Null => HeaderValue::Null,
-            other => HeaderValue::Text(other.to_string()),
-        };
+        let value = HeaderValue::of_scalar(&value).unwrap_or_else(|| HeaderValue::Text(value.to_string()));
         (name, value)
     })
     .collect()

@@ -73,27 +73,31 @@ impl Nature {
     /// By the management API, else as it was declared over this connection, else by asking the broker; `None` where none of
     /// them tells.
     pub(super) async fn of(connection: &AmqpConnection, queue: &str) -> Result<Option<Self>> {
-        if let Some(document) = connection.management.queue(queue).await {
-            return Ok(Some(Self::told(&document, connection.management.version().await)));
+        if let Some(told) = Self::by_management(connection, queue).await {
+            return Ok(Some(told));
         }
         if let Some(known) = connection.known(queue).filter(|known| !known.passive) {
             return Self::declared(&known).map(Some);
         }
-        match inquiry::queue(&connection.link, queue).await {
-            Ok(asked) => Ok(asked.map(Self::asked)),
-            Err(error) if error.kind() == ErrorKind::NotAllowed => Ok(None),
-            Err(error) => Err(error),
-        }
+        Self::by_asking(connection, queue).await
     }
 
     /// As `of`, but the broker is asked before what was declared is believed: a vhost may have a default type of its own.
     pub(super) async fn exactly(connection: &AmqpConnection, queue: &str) -> Result<Option<Self>> {
-        if let Some(document) = connection.management.queue(queue).await {
-            return Ok(Some(Self::told(&document, connection.management.version().await)));
+        match Self::by_management(connection, queue).await {
+            Some(told) => Ok(Some(told)),
+            None => Self::by_asking(connection, queue).await,
         }
+    }
+
+    async fn by_management(connection: &AmqpConnection, queue: &str) -> Option<Self> {
+        let document = connection.management.queue(queue).await?;
+        Some(Self::told(&document, connection.management.version().await))
+    }
+
+    async fn by_asking(connection: &AmqpConnection, queue: &str) -> Result<Option<Self>> {
         match inquiry::queue(&connection.link, queue).await {
-            Ok(Some(asked)) => Ok(Some(Self::asked(asked))),
-            Ok(None) => Ok(None),
+            Ok(asked) => Ok(asked.map(Self::asked)),
             Err(error) if error.kind() == ErrorKind::NotAllowed => Ok(None),
             Err(error) => Err(error),
         }
@@ -177,10 +181,7 @@ impl Nature {
     /// Whether it refuses what comes while it is full. What it drops instead is another message, which is dead-lettered.
     pub(super) fn refuses(&self) -> bool {
         let limited = ["x-max-length", "x-max-length-bytes"];
-        limited.iter().any(|limit| self.limit(limit).is_some())
-            && self
-                .choice("x-overflow")
-                .is_some_and(|overflow| overflow.starts_with("reject-publish"))
+        limited.iter().any(|limit| self.limit(limit).is_some()) && self.choice("x-overflow").is_some_and(is_refusal)
     }
 
     /// Where the broker puts what it gives up.
@@ -194,6 +195,11 @@ impl Nature {
             (None, _) => DeadLetterTarget::Nowhere,
         }
     }
+}
+
+/// Whether a queue with this `overflow` refuses what comes while it is full.
+pub(super) fn is_refusal(overflow: &str) -> bool {
+    overflow.starts_with("reject-publish")
 }
 
 /// Refuses a queue whose broker would give a message up before its consumer does, or give it up to nowhere.

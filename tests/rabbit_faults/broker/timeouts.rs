@@ -19,10 +19,5 @@ fn a_delivery_held_for_too_long_is_explained() {
     consumer.said_once("connection lost; connecting again");
     ground.wait_times("+hold-a", 2);
     assert!(!crate::support::is_running(child));
-    ground.let_go("hold-a");
-    ground.consumes("afterwards");
-    ground.wait_empty();
-    ground.reckon(&["hold-a".to_owned(), "afterwards".to_owned()], 0);
-    ground.no_overlaps();
-    consumer.stop();
+    ground.ends_well(consumer);
 }
