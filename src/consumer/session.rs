@@ -204,7 +204,8 @@ impl Session<'_> {
             && !paused
             && !this.alone
             && this.waiting.is_empty()
-            && this.running.len() < self.slots + this.pace.ahead;
+            // What was taken ahead arrives even when there is no room any more: it must be seen to be given back.
+            && (this.running.len() < self.slots + this.pace.ahead || !this.pace.fixed());
         let mut wake = self.watchman.next_look();
         for moment in [
             this.paused_until,

@@ -296,11 +296,10 @@ fn a_message_limit_is_reached_in_full() {
     let ground = with_book("");
     let quick = "quick\n".repeat(60);
     ground.send(&format!("{quick}hold-slow\n{}", "late\n".repeat(20)));
-    let limited = ground.start(["consumer", "-m", "63", "demo"]);
+    let mut limited = ground.start(["consumer", "-m", "63", "demo"]);
     wait_for_line(&ground, "+hold-slow");
     wait_for("what waits behind it to be given back", || ground.figure("ready") == 20);
     ground.write("go-hold-slow", "");
-    let mut limited = limited;
     assert_eq!(limited.wait(), Some(0), "{}", limited.stderr());
     assert!(limited.stderr().contains("63 done"), "{}", limited.stderr());
     assert_eq!(ground.figure("ready"), 18);

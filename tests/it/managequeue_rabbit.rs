@@ -383,9 +383,9 @@ fn a_pause_tells_of_other_programs_that_go_on() {
     let paused = place
         .run(["managequeue", "pause", "demo"])
         .stdout("paused queue demo\n")
-        .stderr_contains(
-            "1 consumer(s) still take from queue demo: none of them listens for it; other programs do not",
-        );
+        .stderr_contains("1 consumer(s) still take from queue demo: ")
+        // The management API may or may not know of it yet, and with it goes how sure the rest of the sentence is.
+        .stderr_contains("other programs do not");
     paused.check();
     other.kill().unwrap();
     other.wait().unwrap();

@@ -19,6 +19,17 @@ fn ready(place: &Place, queue: &str) -> u64 {
     place.json(["managequeue", "info", queue])["ready"].as_u64().unwrap()
 }
 
+/// A place whose queue is there already: what sends in the background may be slower than the first look.
+fn declared() -> Place {
+    let place = Place::with_config(CONFIG);
+    place
+        .run(["managequeue", "declare", "demo"])
+        .any_stdout()
+        .any_stderr()
+        .check();
+    place
+}
+
 fn bodies(place: &Place, queue: &str) -> Vec<String> {
     place
         .json(["managequeue", "peek", "--limit", "100", queue])
@@ -203,7 +214,7 @@ fn a_huge_body_is_refused_and_not_read() {
 
 #[test]
 fn an_interrupt_tells_how_many_were_taken() {
-    let place = Place::with_config(CONFIG);
+    let place = declared();
     let mut child = place
         .command()
         .args(["queuemessage", "--lines", "demo"])
@@ -364,7 +375,7 @@ fn a_routing_key_that_is_too_long_is_refused_in_a_dry_run_too() {
 
 #[test]
 fn interrupted_copies_are_still_one_document() {
-    let place = Place::with_config(CONFIG);
+    let place = declared();
     let child = place
         .command()
         .args(["--output", "json", "queuemessage", "-m", "100000000", "demo", "x"])
