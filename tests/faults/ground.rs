@@ -59,8 +59,14 @@ impl Ground {
 
     /// Whether nothing is in the queue, in whatever state.
     pub fn is_empty(&self) -> bool {
+        self.left() == 0
+    }
+
+    /// How many messages are in the queue, in whatever state but dead.
+    pub fn left(&self) -> u64 {
         let info = self.json(["managequeue", "info", "demo"]);
-        ["ready", "delayed", "held"].iter().all(|state| info[*state] == 0)
+        let states = ["ready", "delayed", "held"];
+        states.iter().map(|state| info[*state].as_u64().unwrap()).sum()
     }
 
     /// `qctl store check` finds nothing.
