@@ -33,13 +33,7 @@ pub(super) fn exchange(setting: &Setting) -> Result<ExchangeDraft> {
 
 fn described_exchange(mut settings: Settings) -> Result<Exchange> {
     let name = settings.text(&["name"])?;
-    let kinds = [
-        ExchangeKind::Direct,
-        ExchangeKind::Fanout,
-        ExchangeKind::Topic,
-        ExchangeKind::Headers,
-    ]
-    .map(|kind| (kind.name(), kind));
+    let kinds = ExchangeKind::ALL.map(|kind| (kind.name(), kind));
     let exchange = Exchange {
         name: name.clone().unwrap_or_default(),
         kind: settings.choice(&["type"], &kinds)?.unwrap_or_default(),

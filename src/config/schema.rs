@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::decode::Tables;
 use super::offered::{self, Offered};
+use crate::queue::ExchangeKind;
 use shapes::{
     arguments, boolean, choice, command_line, count, duration, empty, key, limit_duration, meaning, name, named,
     object, old, one_or_many, required, required_any, shape, size, text, texts, variable,
@@ -168,7 +169,7 @@ fn exchange() -> Value {
             key(
                 &["type"],
                 "How it routes. Default: direct.",
-                choice(&["direct", "fanout", "topic", "headers"]),
+                choice(&ExchangeKind::ALL.map(ExchangeKind::name)),
             ),
             key(
                 &["durable"],

@@ -1,10 +1,10 @@
 //! What a child learns of its message: variables of its environment.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::consumer::handler::Call;
 use crate::process::Environment;
-use crate::queue::{HeaderValue, Headers};
+use crate::queue::{HeaderValue, message};
 
 /// A longer value would come near the system's limit for one variable (128 KiB): it is left out.
 const VALUE_LIMIT: usize = 64 * 1024;
@@ -64,7 +64,7 @@ impl Facts {
             "timestamp": message.timestamp,
             "attempt": call.attempt,
             "deliveries": call.deliveries,
-            "headers": headers(&message.headers),
+            "headers": message::to_json(&message.headers),
         });
         let text = object.to_string();
         if text.len() <= VALUE_LIMIT {
@@ -87,11 +87,6 @@ impl Facts {
             self.variables.push((name, value));
         }
     }
-}
-
-fn headers(headers: &Headers) -> Value {
-    let entries = headers.iter().map(|(name, value)| (name.clone(), value.to_json()));
-    Value::Object(entries.collect())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Application headers by name.
 pub type Headers = BTreeMap<String, HeaderValue>;
@@ -58,12 +58,17 @@ impl HeaderValue {
             Self::Text(value) => value.as_str().into(),
             Self::Bytes(value) => String::from_utf8_lossy(value).into(),
             Self::List(values) => values.iter().map(Self::to_json).collect(),
-            Self::Table(table) => {
-                let entries = table.iter().map(|(name, value)| (name.clone(), value.to_json()));
-                Value::Object(entries.collect())
-            }
+            Self::Table(table) => Value::Object(to_json(table)),
         }
     }
+}
+
+/// Headers as JSON, each as [`HeaderValue::to_json`] has it.
+pub fn to_json(headers: &Headers) -> Map<String, Value> {
+    headers
+        .iter()
+        .map(|(name, value)| (name.clone(), value.to_json()))
+        .collect()
 }
 
 impl HeaderValue {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::message::HeaderValue;
+use super::message::{self, HeaderValue};
 use crate::error::{Error, Result};
 
 /// AMQP's limit for the names of queues and exchanges and for routing keys, in bytes.
@@ -56,6 +56,9 @@ pub enum ExchangeKind {
 }
 
 impl ExchangeKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Direct, Self::Fanout, Self::Topic, Self::Headers];
+
     /// The AMQP name.
     pub fn name(self) -> &'static str {
         match self {
@@ -68,13 +71,7 @@ impl ExchangeKind {
 
     /// The kind with this AMQP name.
     pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "direct" => Some(Self::Direct),
-            "fanout" => Some(Self::Fanout),
-            "topic" => Some(Self::Topic),
-            "headers" => Some(Self::Headers),
-            _ => None,
-        }
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     /// Whether a binding with `pattern` receives a message with `routing_key`; by headers none does.
@@ -159,7 +156,7 @@ fn plainly<S: Serializer>(
     arguments: &BTreeMap<String, HeaderValue>,
     serializer: S,
 ) -> std::result::Result<S::Ok, S::Error> {
-    serializer.collect_map(arguments.iter().map(|(name, value)| (name, value.to_json())))
+    message::to_json(arguments).serialize(serializer)
 }
 
 /// A queue to declare.

@@ -189,6 +189,15 @@ impl Ground {
         again
     }
 
+    /// The load ends, and one more message is sent: everything is handled, as with [`Ground::reckon_all`].
+    pub fn reckon_load(&self, load: Load<'_>, at_most_twice: usize) -> usize {
+        let (confirmed, offered) = load.stop();
+        self.consumes("afterwards");
+        self.wait_empty();
+        let with_last = |ids: Vec<String>| [ids, vec!["afterwards".to_owned()]].concat();
+        self.reckon_all(&with_last(confirmed), &with_last(offered), at_most_twice)
+    }
+
     /// The message `hold-a` was begun and comes to its end, and so does one behind it: neither is lost or done twice, and nothing
     /// runs beside itself.
     pub fn ends_well(&self, consumer: Consumer) {

@@ -80,6 +80,8 @@ pub(super) async fn purge(place: &Workplace<'_>, given: Option<&str>, args: &Pur
 pub(super) async fn delete(place: &Workplace<'_>, given: Option<&str>, args: &DeleteArgs) -> Result<Outcome> {
     let target = Target::open_as_it_is(place, given, &args.name.name).await?;
     let queue = &target.queue;
+    // A broker that does not count as it goes tells nothing of what consumers hold.
+    let held_is_counted = target.connection.capabilities().counters;
     if args.dry_run {
         let info = target.connection.info(queue).await?;
         let waiting = info.ready + info.delayed.unwrap_or(0);
@@ -87,7 +89,7 @@ pub(super) async fn delete(place: &Workplace<'_>, given: Option<&str>, args: &De
         let report = json!({ "queue": queue, "messages": waiting, "held": held, "dry_run": true });
         place.context.output.report(&report, |_| {
             let consumers = info.consumers.unwrap_or(0);
-            if consumers > 0 && !target.connection.capabilities().counters {
+            if consumers > 0 && !held_is_counted {
                 format!(
                     "would delete queue {queue} with {waiting} message(s){}",
                     held_by(consumers)
@@ -106,8 +108,7 @@ pub(super) async fn delete(place: &Workplace<'_>, given: Option<&str>, args: &De
         if_empty: args.if_empty,
         if_unused: args.if_unused,
     };
-    // A broker that does not count as it goes tells nothing of what consumers hold.
-    let consumers = if args.force && !target.connection.capabilities().counters {
+    let consumers = if args.force && !held_is_counted {
         target.connection.info(queue).await?.consumers.unwrap_or(0)
     } else {
         0

@@ -1,7 +1,5 @@
 //! `info`: a queue's figures, ending with why nothing moves.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 use serde_json::Value;
 
@@ -11,7 +9,7 @@ use crate::commands::Outcome;
 use crate::context::Workplace;
 use crate::error::Result;
 use crate::output::{facts, human_bytes, human_seconds, human_time, known, table};
-use crate::queue::{ConsumerInfo, QueueInfo};
+use crate::queue::{ConsumerInfo, QueueInfo, message};
 
 #[derive(Serialize)]
 struct Report {
@@ -63,16 +61,8 @@ fn text(report: &Report) -> String {
     rows.extend(info.properties.iter().map(|(name, value)| property(name, value)));
     rows.extend((!info.arguments.is_empty()).then(|| ("arguments".to_owned(), arguments(&info.arguments))));
     rows.extend(info.bindings.iter().map(|binding| {
-        let compared = binding
-            .arguments
-            .iter()
-            .map(|(name, value)| (name.clone(), value.to_json()));
-        let place = format!(
-            "{} {} {}",
-            binding.exchange,
-            binding.routing_key,
-            arguments(&compared.collect())
-        );
+        let compared = arguments(&message::to_json(&binding.arguments));
+        let place = format!("{} {} {compared}", binding.exchange, binding.routing_key);
         let place = place.trim_end().to_owned();
         ("binding".to_owned(), place)
     }));
@@ -103,8 +93,8 @@ fn text(report: &Report) -> String {
 }
 
 /// The broker's own arguments, as `-a` takes them.
-fn arguments(arguments: &BTreeMap<String, Value>) -> String {
-    let told = arguments.iter().map(|(name, value)| {
+fn arguments<'a>(arguments: impl IntoIterator<Item = (&'a String, &'a Value)>) -> String {
+    let told = arguments.into_iter().map(|(name, value)| {
         format!(
             "{name}={}",
             value.as_str().map_or_else(|| value.to_string(), str::to_owned)

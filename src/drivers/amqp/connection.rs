@@ -173,10 +173,10 @@ impl AmqpConnection {
                     // When the ladder lets go of it nobody hears of a queue that is not there.
                     self.depth(&message.routing_key).await?;
                 }
-                let mut landing = self.landing(&exchange, &message.routing_key);
-                if landing == Landing::Queue && self.management.refuses(&message.routing_key).await != Some(false) {
-                    landing = Landing::LimitedQueue(&message.routing_key);
-                }
+                let landing = match self.landing(&exchange, &message.routing_key) {
+                    Landing::Queue => self.management.landing(&message.routing_key).await,
+                    known => known,
+                };
                 let rung = publisher.ensure_rung(&Rung { milliseconds, landing }).await?;
                 short("the exchange's name", rung)?
             }

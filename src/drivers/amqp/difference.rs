@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 
 use super::documents::{ExchangeDocument, QueueDocument, table};
 use super::inquiry::Declared;
-use super::nature;
 use super::properties::headers;
+use crate::queue::message;
 
 /// The argument that holds a queue's type.
 pub(super) const TYPE: &str = "x-queue-type";
@@ -102,7 +102,7 @@ pub(super) fn of_queue(there: &QueueDocument, wanted: &Declared, arguments: &Fie
         ("auto_delete", (*auto_delete).into(), there.auto_delete.into()),
         ("exclusive", (*exclusive).into(), there.exclusive.into()),
     ]);
-    let (mut here, mut there_too) = (nature::json(&headers(arguments)), table(&there.arguments));
+    let (mut here, mut there_too) = (message::to_json(&headers(arguments)), table(&there.arguments));
     let kind = |arguments: &mut Map<String, Value>| {
         let kind = arguments.remove(TYPE);
         kind.unwrap_or_else(|| CLASSIC.into())
@@ -132,7 +132,7 @@ pub(super) fn of_exchange(there: &ExchangeDocument, wanted: &Declared, arguments
         ("auto_delete", (*auto_delete).into(), there.auto_delete.into()),
         ("internal", (*internal).into(), there.internal.into()),
     ]);
-    let here = nature::json(&headers(arguments));
+    let here = message::to_json(&headers(arguments));
     differences.extend(of_arguments(&here, &table(&there.arguments)));
     differences
 }

@@ -21,6 +21,7 @@ use super::documents::{
     BindingDocument, ChannelDocument, ConnectionDocument, ExchangeDocument, NodeDocument, Overview, PolicyDocument,
     QueueDocument,
 };
+use super::ladder::Landing;
 use super::nature::Nature;
 use crate::error::Result;
 use crate::settings::{Secret, Settings};
@@ -131,8 +132,17 @@ impl Management {
         self.get(&["queues", &self.address.vhost, queue], "").await
     }
 
+    /// Where a message lands that is to come back to this queue. What falls out of a rung into a full queue is dropped by the
+    /// broker, unless the rung keeps it. A policy may say so at any time; where nobody tells, it is kept.
+    pub(super) async fn landing<'a>(&self, queue: &'a str) -> Landing<'a> {
+        match self.refuses(queue).await {
+            Some(false) => Landing::Queue,
+            Some(true) | None => Landing::LimitedQueue(queue),
+        }
+    }
+
     /// Whether this queue refuses what comes while it is full; `None` where nobody tells, or this login may not ask.
-    pub(super) async fn refuses(&self, queue: &str) -> Option<bool> {
+    async fn refuses(&self, queue: &str) -> Option<bool> {
         let mut known = self.refusing.lock().await;
         if let Some((_, refuses)) = known.get(queue).filter(|(asked, _)| asked.elapsed() < TRUE_FOR) {
             return *refuses;

@@ -12,7 +12,7 @@ use super::inquiry;
 use super::management::Version;
 use super::properties::headers;
 use crate::error::{Error, ErrorKind, Result};
-use crate::queue::{Headers, Queue};
+use crate::queue::{Queue, message};
 
 /// From RabbitMQ 4.0 on, a quorum queue without a delivery limit of its own has this one.
 const DEFAULT_DELIVERY_LIMIT: i64 = 20;
@@ -121,7 +121,7 @@ impl Nature {
 
     /// As it was declared.
     pub(super) fn declared(queue: &Queue) -> Result<Self> {
-        let arguments = json(&headers(&arguments::of_queue(queue, true)?));
+        let arguments = message::to_json(&headers(&arguments::of_queue(queue, true)?));
         Ok(Self {
             kind: Kind::named(arguments.get(TYPE).and_then(Value::as_str)),
             durable: queue.durable,
@@ -223,14 +223,6 @@ pub(super) fn check_deliveries(queue: &str, nature: &Nature, most_deliveries: Op
          (`retry: deliveries`), so the broker would take it away unhandled; set `retry: {{ deliveries: {limit} }}` or less, or \
          raise x-delivery-limit"
     )))
-}
-
-/// Arguments as JSON.
-pub(super) fn json(headers: &Headers) -> Map<String, Value> {
-    headers
-        .iter()
-        .map(|(name, value)| (name.clone(), value.to_json()))
-        .collect()
 }
 
 #[cfg(test)]

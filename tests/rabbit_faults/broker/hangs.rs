@@ -47,10 +47,6 @@ fn a_broker_that_stands_still_is_noticed() {
     broker.resume();
     consumer.wait_consuming(2);
     load.goes_on(10);
-    let (confirmed, offered) = load.stop();
-    ground.consumes("afterwards");
-    ground.wait_empty();
-    let with_last = |ids: Vec<String>| [ids, vec!["afterwards".to_owned()]].concat();
-    ground.reckon_all(&with_last(confirmed), &with_last(offered), 3 * 33);
+    ground.reckon_load(load, 3 * 33);
     consumer.stop();
 }

@@ -26,12 +26,7 @@ fn goes_and_comes_back(queue: &str, go: impl FnOnce(&Faults)) {
     broker.start();
     consumer.wait_consuming(2);
     load.goes_on(10);
-    let (confirmed, offered) = load.stop();
-    ground.consumes("afterwards");
-    ground.wait_empty();
-    let with_last = |ids: Vec<String>| [ids, vec!["afterwards".to_owned()]].concat();
-    let (confirmed, offered) = (with_last(confirmed), with_last(offered));
-    ground.reckon_all(&confirmed, &offered, SLOTS * 33);
+    ground.reckon_load(load, SLOTS * 33);
     ground.no_overlaps();
     assert!(
         ground.read("refusals").contains("connection refused"),

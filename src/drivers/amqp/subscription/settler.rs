@@ -101,13 +101,10 @@ impl Shared {
     /// A copy to the rung of the ladder that brings it back after `wait`.
     async fn hold_back(&self, original: &Original, wait: Duration, attempt: u32, deliveries: u32) -> Result<()> {
         let (milliseconds, again) = ladder::rung(wait);
-        // What falls out of a rung into a full queue is dropped by the broker, unless the rung keeps it. A policy may say so at any
-        // time; where nobody tells, it is kept.
-        let limited = self.source.limited || self.source.management.refuses(&self.source.queue).await != Some(false);
-        let landing = if limited {
+        let landing = if self.source.limited {
             Landing::LimitedQueue(&self.source.queue)
         } else {
-            Landing::Queue
+            self.source.management.landing(&self.source.queue).await
         };
         let changes = Changes {
             counts: Some((self.source.queue.clone(), attempt, deliveries)),
