@@ -221,6 +221,17 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Cli, u8> {
     }
 }
 
+/// Checks a command line that another process will be given; the error says what is wrong with it, in one line.
+pub fn check(arguments: Vec<OsString>) -> Result<(), String> {
+    let parsed =
+        dashes::taken_as_values_by(plain_parser(), "consumer").try_get_matches_from(compat::modernised(arguments));
+    parsed.map(drop).map_err(|error| {
+        let text = sentence(&error.render().to_string());
+        let line = text.lines().next().unwrap_or_default();
+        line.strip_prefix("qctl: ").unwrap_or(line).to_owned()
+    })
+}
+
 /// Explains a mistake on standard error; returns the exit code.
 fn refuse(text: &str, arguments: &[OsString]) -> u8 {
     let mut text = text.to_owned();

@@ -85,6 +85,7 @@ pub mod consumer;
 pub mod context;
 pub mod drivers;
 pub mod error;
+pub mod events;
 pub mod handlers;
 #[doc(hidden)]
 pub mod logging;
@@ -97,6 +98,7 @@ pub mod settings;
 #[doc(hidden)]
 pub mod signals;
 pub mod store;
+pub mod watchdog;
 pub mod wire;
 
 pub use error::{Error, ErrorKind, Result};
@@ -114,6 +116,21 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         .is_some_and(|word| word == process::guardian::SUBCOMMAND)
     {
         return ExitCode::from(process::guardian::main());
+    }
+    if arguments
+        .get(1)
+        .is_some_and(|word| word == watchdog::keeper::SUBCOMMAND)
+    {
+        return ExitCode::from(watchdog::keeper::main(|talk| {
+            // Where lines cannot be shown, the worker is kept all the same.
+            let _ = logging::Logging {
+                level: logging::level(talk.verbose, talk.quiet, tracing::level_filters::LevelFilter::INFO),
+                json: talk.json,
+                color: false,
+                file: None,
+            }
+            .install();
+        }));
     }
     match commands::completions::answer(&arguments) {
         Ok(false) => {}

@@ -1,11 +1,10 @@
 //! The only place that touches signals: the first interrupt, termination or hang-up asks to drain, the second to stop now.
 
-use std::fs;
-
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::consumer::Stop;
 use crate::error::{Error, Result};
+use crate::process::is_ignored;
 
 /// Watches for SIGINT, SIGTERM and, unless it is ignored as under nohup, SIGHUP from now on, and tells `on_first` of the first. Must be called within a runtime.
 pub fn watch(on_first: impl FnOnce() + Send + 'static) -> Result<Stop> {
@@ -13,7 +12,7 @@ pub fn watch(on_first: impl FnOnce() + Send + 'static) -> Result<Stop> {
     let mut signals = Signals {
         interrupt: listen(SignalKind::interrupt())?,
         terminate: listen(SignalKind::terminate())?,
-        hangup: if ignores_hangup() {
+        hangup: if is_ignored(libc::SIGHUP) {
             None
         } else {
             Some(listen(SignalKind::hangup())?)
@@ -51,16 +50,6 @@ impl Signals {
             _ = hangup => {}
         }
     }
-}
-
-/// Whoever started us has asked that the end of the terminal means nothing.
-fn ignores_hangup() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    // SIGHUP is the first.
-    ignored
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .is_some_and(|mask| mask & 1 != 0)
 }
 
 fn listen(kind: SignalKind) -> Result<Signal> {

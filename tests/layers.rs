@@ -38,7 +38,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("output", &["error", "queue"]),
     ("logging", &["error"]),
-    ("signals", &["error", "consumer"]),
+    ("signals", &["error", "consumer", "process"]),
+    ("events", &["error"]),
+    ("watchdog", &["error", "process", "events"]),
     ("cli", &["error", "commands", "config", "logging", "output"]),
     (
         "context",
@@ -65,6 +67,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "output",
             "logging",
             "signals",
+            "watchdog",
             "cli",
             "context",
         ],

@@ -63,3 +63,8 @@ pub fn queues() -> Vec<CompletionCandidate> {
 pub fn commands() -> Vec<CompletionCandidate> {
     candidates(configured().into_iter().flat_map(|config| config.commands.names()))
 }
+
+/// Workers.
+pub fn workers() -> Vec<CompletionCandidate> {
+    candidates(configured().into_iter().flat_map(|config| config.workers.into_keys()))
+}

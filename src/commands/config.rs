@@ -66,6 +66,7 @@ fn check(context: &Context) -> Result<Outcome> {
         "connections": config.connections.len(),
         "producers": config.producers.len(),
         "consumers": config.consumers.len(),
+        "workers": config.workers.len(),
         "commands": config.commands.names(),
         "warnings": config.warnings,
         "left_out": left_out,

@@ -1,7 +1,7 @@
 //! `qctl consumer`: takes messages from a queue, has them handled, and ends on a signal or at a limit.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use clap_complete::ArgValueCandidates;
@@ -10,7 +10,7 @@ use tracing::level_filters::LevelFilter;
 use super::Outcome;
 use crate::cli::{ConnectionArgs, names, values};
 use crate::config::ConsumerEntry;
-use crate::consumer::{self, ConsumerSettings, EndReason, Ended, Limits, Stop, check_hold};
+use crate::consumer::{self, ConsumerSettings, EndReason, Ended, Limits, Pulse, Stop, check_hold};
 use crate::context::{Context, program};
 use crate::error::{Error, Result};
 use crate::handlers::HandlerContext;
@@ -18,6 +18,7 @@ use crate::logging::Logging;
 use crate::output::{human_bytes, human_duration};
 use crate::queue::Binding;
 use crate::signals;
+use crate::watchdog::beat;
 
 /// Arguments of `qctl consumer`.
 #[derive(Args, Debug)]
@@ -145,7 +146,11 @@ pub fn run(args: &ConsumerArgs, context: &Context) -> Result<Outcome> {
         limits_text(&settings.limits)
     ));
     let options = place.connect_options(&settings.label);
+    let pulse = settings.pulse.clone();
     let ended = context.block_on(async {
+        if let Some(path) = std::env::var_os(beat::VARIABLE) {
+            keep_beating(Path::new(&path), pulse);
+        }
         let stop = if args.without_signals {
             Stop::default()
         } else {
@@ -154,6 +159,41 @@ pub fn run(args: &ConsumerArgs, context: &Context) -> Result<Outcome> {
         consumer::run(connection.connector.clone(), options, settings, handler, stop).await
     })?;
     Ok(tell(args, context, &ended))
+}
+
+/// How soon the first sign of life is looked for.
+const FIRST_BEAT: Duration = Duration::from_millis(50);
+
+/// Passes the loop's signs of life on to whoever keeps this process alive, which has made the file. Without a sign there is no
+/// beat.
+fn keep_beating(path: &Path, pulse: Pulse) {
+    let Ok(mut heart) = beat::Heart::open(path) else {
+        // Nobody keeps it: the variable is left over from somewhere else.
+        return;
+    };
+    pulse.watch();
+    tokio::spawn(async move {
+        let mut known = 0;
+        loop {
+            // The first beat says that it works, and others may wait for that.
+            tokio::time::sleep(if known == 0 { FIRST_BEAT } else { beat::EVERY }).await;
+            let signs = pulse.signs();
+            if signs.count == known {
+                continue;
+            }
+            known = signs.count;
+            let (last, at) = signs.last.unzip();
+            let since_1970 = at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+            heart.beat(beat::Beat {
+                count: 0,
+                pid: std::process::id(),
+                done: signs.done,
+                failed: signs.failed,
+                last,
+                last_at: since_1970.map(|time| time.as_millis() as i64),
+            });
+        }
+    });
 }
 
 /// A durable binding is never changed by a flag: the key is used only where the configuration names none.
@@ -215,6 +255,7 @@ fn settings(args: &ConsumerArgs, entry: &ConsumerEntry) -> ConsumerSettings {
             idle: some_time(args.idle),
             failures: some_count(args.failures),
         },
+        pulse: Pulse::default(),
     }
 }
 

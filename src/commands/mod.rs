@@ -14,6 +14,7 @@ pub mod queuemessage;
 pub mod sending;
 pub mod store;
 pub mod waiting;
+pub mod watchdog;
 
 use std::io::IsTerminal;
 
@@ -40,6 +41,13 @@ pub enum Command {
     /// Show what drivers can do, and try connections
     #[command(alias = "kaliop_queueing:managedriver")]
     Managedriver(managedriver::ManageDriverArgs),
+    /// Keep workers alive, from crontab or as a service
+    #[command(
+        alias = "workerswatchdog",
+        alias = "kaliop_queueing:workerswatchdog",
+        alias = "kaliop_queueing:watchdog"
+    )]
+    Watchdog(watchdog::WatchdogArgs),
     /// Check and show the configuration
     Config(config::ConfigArgs),
     /// Write a first configuration
@@ -80,6 +88,7 @@ pub fn run(command: &Command, context: &Context) -> Result<Outcome> {
         Command::Consumer(args) => consumer::run(args, context),
         Command::Managequeue(args) => managequeue::run(args, context),
         Command::Managedriver(args) => managedriver::run(args, context),
+        Command::Watchdog(args) => watchdog::run(args, context),
         Command::Config(args) => config::run(args, context),
         Command::Init(args) => init::run(args, context),
         Command::Store(args) => store::run(args, context),

@@ -62,7 +62,7 @@ fn allow(settings: &mut Settings) -> Result<Option<Vec<Pattern>>> {
     allow.list()?.iter().map(pattern).collect::<Result<_>>().map(Some)
 }
 
-fn environment(settings: &mut Settings) -> Result<Vec<(String, String)>> {
+pub(super) fn environment(settings: &mut Settings) -> Result<Vec<(String, String)>> {
     let Some(env) = settings.setting(&["env"])? else {
         return Ok(Vec::new());
     };
@@ -84,7 +84,7 @@ fn environment(settings: &mut Settings) -> Result<Vec<(String, String)>> {
 }
 
 /// A relative folder starts at the folder of the configuration file, not wherever the consumer was started.
-fn folder(settings: &mut Settings) -> Result<Option<String>> {
+pub(super) fn folder(settings: &mut Settings) -> Result<Option<String>> {
     let Some(cwd) = settings.setting(&["cwd"])? else {
         return Ok(None);
     };

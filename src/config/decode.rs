@@ -17,6 +17,7 @@ use super::names::those_there_are;
 use super::predecessors::{self, CONSOLE, Translation};
 use super::producers::{ProducerDraft, producer};
 use super::sections::{self, Sections};
+use super::workers::workers;
 use crate::consumer::{RetryPolicy, check_hold};
 use crate::drivers::DRIVERS;
 use crate::error::{Error, Result};
@@ -101,6 +102,7 @@ pub(super) fn decode(
     };
     let entries = Entries::resolve(&producers, &consumers, &connections, &default)?;
     check_handlers(&entries.consumers, &connections, surroundings, &commands)?;
+    let workers = workers(&sections.workers, &entries.consumers)?;
     Ok(Config {
         file: file.map(|file| surroundings.absolute(&file)),
         files,
@@ -108,9 +110,12 @@ pub(super) fn decode(
         connections,
         producers: entries.producers,
         consumers: entries.consumers,
+        workers,
         commands,
         state_dir,
+        state_dir_given: sections.state_dir.is_some(),
         written_commands: sections.commands,
+        variables: Vec::new(),
         warnings,
         left_out: translations
             .into_iter()
@@ -300,6 +305,7 @@ fn consumer_entry(connection: &str, draft: &ConsumerDraft, fabric: &Fabric<'_>) 
         connection: connection.to_owned(),
         queue: fabric.queue(queue),
         topology: fabric.around_queue(queue),
+        written: Some(draft.setting.clone()),
         handler: draft.handler,
         handler_settings: draft.handler_settings.clone(),
         concurrency: draft.concurrency,

@@ -100,5 +100,6 @@ pub fn implicit_consumer(name: &str) -> Result<ConsumerEntry> {
         exit_codes: ExitCodes::default(),
         replies_allow: Vec::new(),
         stop_grace: None,
+        written: None,
     })
 }

@@ -1,15 +1,42 @@
 //! Finds entries by the names that people type.
 
+use std::path::PathBuf;
+
 use super::model::{Config, ConnectionEntry, ConsumerEntry, ProducerEntry};
 use super::names::those_there_are;
 use super::yaml::scalar;
 use crate::error::{Error, Result};
+
+/// Where the state of a system's configuration is.
+const SYSTEM_STATE: &str = "/var/lib/qctl";
 
 /// What to do where there is no home to keep the embedded store in.
 pub(super) const NO_HOME: &str = "there is no place for the embedded store, because HOME is not set; set HOME, or name a \
      configuration whose `connections:` say where messages are with --config or QCTL_CONFIG";
 
 impl Config {
+    /// Where the state of the watchdog is kept, which must be the same whoever asks: `state_dir:`, or beside the store of the
+    /// default connection or of the first that has one.
+    pub fn watchdog_folder(&self) -> Result<PathBuf> {
+        if self.state_dir_given {
+            return Ok(self.state_dir.clone());
+        }
+        let default = self.connections.get(&self.default);
+        let mut connections = default.into_iter().chain(self.connections.values());
+        if let Some(folder) = connections.find_map(|entry| entry.connector.folder()) {
+            return Ok(folder);
+        }
+        match &self.file {
+            Some(file) if file.starts_with("/etc") => Ok(PathBuf::from(SYSTEM_STATE)),
+            Some(file) => Err(Error::config(format!(
+                "{}: the watchdog needs a folder that is the same for everyone who runs it, and no connection has a store beside \
+                 which it could be; add `state_dir: /var/lib/qctl`, or another folder",
+                file.display()
+            ))),
+            None => Ok(self.state_dir.clone()),
+        }
+    }
+
     /// The connection with this name, or the only one with this driver; without a name the default.
     pub fn connection(&self, name: Option<&str>) -> Result<&ConnectionEntry> {
         let wanted = name.unwrap_or(&self.default);

@@ -49,14 +49,6 @@ fn mistakes_name_file_line_key_and_what_was_meant() {
             "./qctl.yml:3: conections: unknown key; did you mean `connections`? (known here: include, default, ",
         ),
         (
-            "workers: {mail: {consumer: mail}}",
-            "./qctl.yml:3: workers: is not in this version of qctl yet; remove it, and until then have systemd",
-        ),
-        (
-            "workers: {list: {w: {queue_name: mail}}}",
-            "./qctl.yml:3: workers: is not in this version of qctl yet",
-        ),
-        (
             "listeners: [{event: message_sent}]",
             "./qctl.yml:3: listeners: is not in this version of qctl yet",
         ),

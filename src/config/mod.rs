@@ -24,6 +24,7 @@ mod queues;
 mod schema;
 mod sections;
 mod show;
+mod workers;
 mod yaml;
 
 #[cfg(test)]
@@ -42,7 +43,7 @@ pub use decode::Tables;
 pub use find::{Located, Origin, Surroundings, candidates, locate};
 pub use first::{InitAnswers, first_file};
 pub use implicit::{implicit_consumer, implicit_producer};
-pub use model::{Config, ConnectionEntry, ConsumerEntry, ProducerEntry};
+pub use model::{Config, ConnectionEntry, ConsumerEntry, ProducerEntry, WorkerEntry, WorkerLog, WorkerRuns};
 pub use predecessors::import::{Imported, import};
 pub use predecessors::{LeftOut, Predecessor, left_out_lines};
 pub use schema::schema;
@@ -58,9 +59,19 @@ pub fn load(surroundings: &Surroundings, explicit: Option<&Path>) -> Result<Conf
 
 /// As [`load`], with other drivers and handlers than the built-in ones.
 pub fn load_with(surroundings: &Surroundings, explicit: Option<&Path>, tables: Tables) -> Result<Config> {
-    let Some(located) = locate(surroundings, explicit)? else {
-        return decode::decode(surroundings, None, include::Loaded::default(), tables);
+    let located = locate(surroundings, explicit)?;
+    let (environment, asked) = surroundings.environment.recording();
+    let surroundings = &Surroundings {
+        environment,
+        ..surroundings.clone()
     };
-    let loaded = include::read(surroundings, &located, None)?;
-    decode::decode(surroundings, Some(located.file), loaded, tables)
+    let mut config = match located {
+        None => decode::decode(surroundings, None, include::Loaded::default(), tables)?,
+        Some(located) => {
+            let loaded = include::read(surroundings, &located, None)?;
+            decode::decode(surroundings, Some(located.file), loaded, tables)?
+        }
+    };
+    config.variables = asked();
+    Ok(config)
 }

@@ -25,12 +25,18 @@ pub struct Config {
     pub producers: BTreeMap<String, ProducerEntry>,
     /// Consumers by name.
     pub consumers: BTreeMap<String, ConsumerEntry>,
+    /// The processes that are kept alive, by name.
+    pub workers: BTreeMap<String, WorkerEntry>,
     /// What a queued command may run.
     pub commands: Arc<Commands>,
     /// Where state is kept that is not the store's.
     pub state_dir: PathBuf,
+    /// `state_dir:` was given.
+    pub state_dir_given: bool,
     /// The entries of `commands:` as written, to be shown.
     pub written_commands: Vec<(String, Setting)>,
+    /// The variables of the environment that it was read with, whether they are set or not.
+    pub variables: Vec<String>,
     /// What the files of predecessors are to be warned of, a sentence each.
     pub warnings: Vec<String>,
     /// What of the files of predecessors is not taken over.
@@ -96,4 +102,73 @@ pub struct ConsumerEntry {
     pub replies_allow: Vec<String>,
     /// How long a stop waits for what runs, before it is ended; `None`: as long as its time-out lets it run.
     pub stop_grace: Option<Duration>,
+    /// As written; `None`: nowhere.
+    pub written: Option<Setting>,
+}
+
+/// A process that is kept alive.
+pub struct WorkerEntry {
+    /// Its name.
+    pub name: String,
+    /// As written.
+    pub setting: Setting,
+    /// The folder of its file.
+    pub folder: PathBuf,
+    /// What it is.
+    pub runs: WorkerRuns,
+    /// So many of it.
+    pub instances: u32,
+    /// Variables, besides those that every worker has.
+    pub env: Vec<(String, String)>,
+    /// The folder that it runs in; `None`: the one of the configuration.
+    pub cwd: Option<PathBuf>,
+    /// Whom it runs as; `None`: whoever runs the watchdog.
+    pub user: Option<String>,
+    /// In which group; `None`: the user's.
+    pub group: Option<String>,
+    /// How it yields to others.
+    pub nice: Option<i32>,
+    /// The permissions that its new files do not have.
+    pub umask: Option<u32>,
+    /// Limits of the system's, by name; `None`: no limit.
+    pub limits: Vec<(String, Option<u64>)>,
+    /// Where what it prints goes.
+    pub log: WorkerLog,
+    /// The signal that asks it to end.
+    pub stop_signal: i32,
+    /// How long it may take to; `Some(None)`: as long as it likes; `None`: not said.
+    pub stop_timeout: Option<Option<Duration>>,
+    /// How often it must give a sign of life; `Some(None)`: never; `None`: not said.
+    pub heartbeat: Option<Option<Duration>>,
+    /// The first and the longest wait after a failure.
+    pub backoff: (Duration, Duration),
+    /// A change of one of these is a reason to start it anew.
+    pub restart_on: Vec<PathBuf>,
+    /// The exit codes of one that has ended because it was to.
+    pub expected: Vec<i32>,
+}
+
+/// What a worker is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkerRuns {
+    /// A consumer of qctl's.
+    Consumer {
+        /// Its name.
+        name: String,
+        /// Words of its command line.
+        options: Vec<String>,
+    },
+    /// Any program with its arguments.
+    Program(Vec<String>),
+}
+
+/// Where what a worker prints goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerLog {
+    /// The folder; `None`: the watchdog's own.
+    pub folder: Option<PathBuf>,
+    /// A log of this size is put aside; 0: never.
+    pub size: u64,
+    /// So many of those are kept.
+    pub keep: u32,
 }

@@ -3,6 +3,7 @@
 //! The keys of drivers and handlers are not known here: each reads its own example, and what it asks for is written down.
 
 mod shapes;
+mod worker;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -64,13 +65,25 @@ pub(super) fn schema_of(tables: Tables) -> Value {
             ),
             key(
                 &["state_dir"],
-                "Where state is kept that is not the store's. Default: $XDG_STATE_HOME/qctl.",
+                "Where state is kept that is not the store's, the watchdog's among it. Default: beside the store, else $XDG_STATE_HOME/qctl.",
                 text(),
             ),
             key(
                 &["workers"],
-                "Not in this version yet: must be empty. Have a supervisor run `qctl consumer NAME`.",
-                empty(),
+                "What `qctl watchdog` keeps alive, by name.",
+                json!({ "anyOf": [
+                    named("A worker.", &worker::worker()),
+                    old(key(&["list"], "", json!({
+                        "type": "object",
+                        "properties": { "list": {
+                            "type": "object",
+                            "description": "The predecessor's spelling.",
+                            "additionalProperties": { "type": "object" },
+                        } },
+                        "required": ["list"],
+                        "additionalProperties": false,
+                    }))).1,
+                ] }),
             ),
             key(&["listeners"], "Not in this version yet: must be empty.", empty()),
         ],

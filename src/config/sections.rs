@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::overlay::{Overlay, laid_over};
+use super::workers::unwrapped;
 use crate::error::Result;
 use crate::settings::{Setting, Settings};
 
@@ -18,6 +19,7 @@ pub(super) struct Sections {
     pub(super) producers: Entries,
     pub(super) consumers: Entries,
     pub(super) commands: Entries,
+    pub(super) workers: Entries,
     /// Consumers of predecessors of whose retries nobody has said anything.
     pub(super) tried_once: Vec<String>,
 }
@@ -32,6 +34,7 @@ const OF_CONSUMERS: Overlay = Overlay::ByKey(&[
     &["prefetch", "qos_count", "qos", "qos_options"],
 ]);
 const OF_COMMANDS: Overlay = Overlay::ByKey(&[]);
+const OF_WORKERS: Overlay = Overlay::ByKey(&[&["consumer", "queue_name", "run"], &["limits", "rlimits"]]);
 
 /// Collects the sections of all files. A name, and a key such as `default`, is given once. `below` are the translated
 /// files of predecessors: what qctl's own files say of the same entry is put over it.
@@ -48,6 +51,7 @@ pub(super) fn collect(roots: Vec<Settings>, below: Vec<Settings>) -> Result<Sect
     lay_over(&mut sections.producers, below.producers, OF_PRODUCERS);
     lay_over(&mut sections.consumers, below.consumers, OF_CONSUMERS);
     lay_over(&mut sections.commands, below.commands, OF_COMMANDS);
+    lay_over(&mut sections.workers, below.workers, OF_WORKERS);
     Ok(sections)
 }
 
@@ -61,10 +65,8 @@ fn read(roots: Vec<Settings>) -> Result<Sections> {
         extend(&mut sections.consumers, root.entries(&["consumers"])?)?;
         extend(&mut sections.commands, root.entries(&["commands"])?)?;
         once(&mut sections.state_dir, root.setting(&["state_dir"])?)?;
-        not_yet(
-            root.setting(&["workers"])?,
-            "until then have systemd or another supervisor run `qctl consumer NAME`",
-        )?;
+        let workers = root.entries(&["workers"])?.unwrap_or_default();
+        extend(&mut sections.workers, Some(unwrapped(workers)?))?;
         not_yet(
             root.setting(&["listeners"])?,
             "until then let handlers do what listeners would",

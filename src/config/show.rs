@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::model::{Config, ConnectionEntry, ConsumerEntry, ProducerEntry};
+use super::model::{Config, ConnectionEntry, ConsumerEntry, ProducerEntry, WorkerEntry, WorkerRuns};
 use crate::consumer::{Backoff, ExitCodes, RetryPolicy, Verdict};
 use crate::queue::{Exchange, HeaderValue, Headers, Queue};
 
@@ -19,6 +19,7 @@ pub fn show(config: &Config) -> Value {
         "producers": named(config.producers.values().map(|entry| (entry.name.as_str(), producer(entry)))),
         "consumers": named(config.consumers.values().map(|entry| (entry.name.as_str(), consumer(entry)))),
         "commands": commands(config),
+        "workers": named(config.workers.values().map(|entry| (entry.name.as_str(), worker(entry)))),
         "state_dir": path(&config.state_dir),
     })
 }
@@ -140,6 +141,39 @@ fn exit_codes(exit_codes: &ExitCodes) -> Value {
         .map(|(key, meaning)| (key, json!(verdict(meaning))))
         .collect::<Map<_, _>>()
         .into()
+}
+
+fn worker(entry: &WorkerEntry) -> Value {
+    // As written: what is decoded no longer tells a secret variable from other text.
+    let env = entry.setting.shown()["env"].clone();
+    let (consumer, options, run) = match &entry.runs {
+        WorkerRuns::Consumer { name, options } => (json!(name), json!(options), Value::Null),
+        WorkerRuns::Program(argv) => (Value::Null, Value::Null, json!(argv)),
+    };
+    let limit = |limit: &Option<Duration>| limit.map_or_else(|| json!("none"), |limit| json!(duration(limit)));
+    let path = |path: &std::path::PathBuf| path.display().to_string();
+    json!({
+        "consumer": consumer,
+        "options": options,
+        "run": run,
+        "instances": entry.instances,
+        "env": env,
+        "cwd": entry.cwd.as_ref().unwrap_or(&entry.folder).display().to_string(),
+        "user": entry.user,
+        "group": entry.group,
+        "nice": entry.nice,
+        "umask": entry.umask.map(|mask| format!("{mask:03o}")),
+        "limits": named(entry.limits.iter().map(|(name, value)| {
+            (name.as_str(), value.map_or_else(|| json!("none"), |value| json!(value)))
+        })),
+        "log": { "folder": entry.log.folder.as_ref().map(path), "size": entry.log.size, "keep": entry.log.keep },
+        "stop_signal": entry.stop_signal,
+        "stop_timeout": entry.stop_timeout.as_ref().map(limit),
+        "heartbeat": entry.heartbeat.as_ref().map(limit),
+        "backoff": { "min": duration(entry.backoff.0), "max": duration(entry.backoff.1) },
+        "restart_on": entry.restart_on.iter().map(path).collect::<Vec<_>>(),
+        "expected_exit_codes": entry.expected,
+    })
 }
 
 /// The commands as written: what is decoded no longer tells a secret variable from other text.

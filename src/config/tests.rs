@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::fakes::{TABLES, surroundings};
 use super::schema::validator::as_json;
-use super::{Config, InitAnswers, first_file, load_with, show};
+use super::{Config, InitAnswers, WorkerRuns, first_file, load_with, show};
 use crate::ErrorKind;
 use crate::consumer::{Backoff, RetryPolicy, Verdict};
 use crate::error::{Error, Result};
@@ -45,6 +45,54 @@ pub(super) fn root_of(text: &str) -> Result<serde_json::Value> {
 }
 
 const FULL: &str = include_str!("full.yml");
+
+#[test]
+fn workers_mean_what_they_say() {
+    let (folder, config) = load_files(FULL, &[]);
+    let config = config.unwrap();
+    let mail = &config.workers["mail"];
+    let options = ["--messages=1000", "-l", "256", "--until-empty", "-v"].map(str::to_owned);
+    assert_eq!(
+        mail.runs,
+        WorkerRuns::Consumer {
+            name: "mail".to_owned(),
+            options: options.to_vec()
+        }
+    );
+    assert_eq!((mail.instances, mail.nice, mail.umask), (2, Some(5), Some(0o27)));
+    assert_eq!(mail.cwd, Some(folder.path().join("app")));
+    assert_eq!(
+        mail.limits,
+        [("nofile".to_owned(), Some(4096)), ("core".to_owned(), None)]
+    );
+    assert_eq!(mail.log.folder, Some(folder.path().join("logs")));
+    assert_eq!((mail.log.size, mail.log.keep), (1 << 20, 3));
+    assert_eq!(mail.stop_timeout, Some(Some(Duration::from_secs(30))));
+    assert_eq!(mail.heartbeat, Some(Some(Duration::from_mins(2))));
+    assert_eq!(mail.backoff, (Duration::from_millis(500), Duration::from_secs(10)));
+    assert_eq!(mail.restart_on, [folder.path().join("app/current")]);
+    assert_eq!(mail.expected, [0, 12]);
+    let tick = &config.workers["tick"];
+    let program = folder.path().join("bin/tick").display().to_string();
+    assert_eq!(tick.runs, WorkerRuns::Program(vec![program, "--fast".to_owned()]));
+    assert_eq!(
+        (tick.stop_signal, tick.stop_timeout, tick.heartbeat),
+        (2, Some(None), None)
+    );
+    assert_eq!(config.workers["work"].limits, [("as".to_owned(), Some(1 << 30))]);
+    assert_eq!(config.watchdog_folder().unwrap(), folder.path().join("state"));
+}
+
+#[test]
+fn the_bundles_list_of_workers_is_taken_as_it_is() {
+    let text = "connections: { local: 'sqlite:///x/q.db' }\nconsumers: { mail: { handler: command } }\n\
+                workers: { list: { one: { queue_name: mail, options: { m: 10, d: 1 } }, list: { queue_name: mail } } }\n";
+    let config = load(text).unwrap();
+    assert_eq!(config.workers.keys().collect::<Vec<_>>(), ["list", "one"]);
+    let options = ["-m", "10", "-v"].map(str::to_owned).to_vec();
+    let name = "mail".to_owned();
+    assert_eq!(config.workers["one"].runs, WorkerRuns::Consumer { name, options });
+}
 
 #[test]
 fn a_full_configuration_means_what_it_says() {

@@ -5,6 +5,7 @@ pub mod handler;
 mod limits;
 mod pace;
 pub mod policy;
+mod pulse;
 mod reply;
 mod session;
 
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use handler::{Call, ExitCodes, Failure, Handler, OUTPUT_LIMIT, Outcome, Report, Verdict, check_hold, deadline};
 pub use policy::{Backoff, RetryPolicy};
+pub use pulse::{Pulse, Signs};
 
 use limits::Watchman;
 use session::{After, Progress, Session};
@@ -46,6 +48,8 @@ pub struct ConsumerSettings {
     pub label: String,
     /// When it ends by itself.
     pub limits: Limits,
+    /// Takes its signs of life.
+    pub pulse: Pulse,
 }
 
 /// When a consumer ends by itself. `None` is no limit.
@@ -170,7 +174,7 @@ pub async fn run(
         };
         tracing::warn!(consumer = %settings.name, endpoint = %connector.endpoint(), %error,
             wait_ms = pause.as_millis() as u64, "{what}");
-        if let Some(reason) = rest(pause, &mut watchman, &stop).await {
+        if let Some(reason) = settings.pulse.during(rest(pause, &mut watchman, &stop)).await {
             break Ok(reason);
         }
         wait = (wait * 2).min(RECONNECT_MAX);
@@ -252,13 +256,13 @@ async fn serve(
         settings.concurrency.max(1)
     };
     let (connection, subscription) = tokio::select! {
-        opened = open(connector, connect, settings, slots) => opened?,
+        opened = settings.pulse.during(open(connector, connect, settings, slots)) => opened?,
         // Nothing is in hand yet.
         () = stop.drain.cancelled() => return Ok(After::End(EndReason::Stopped)),
     };
     progress.connected = true;
     progress.standing = true;
-    if let Err(error) = handler.prepare(&subscription.lifeline()).await {
+    if let Err(error) = settings.pulse.during(handler.prepare(&subscription.lifeline())).await {
         subscription.close().await?;
         return Err(error);
     }
@@ -273,7 +277,7 @@ async fn serve(
         slots,
     };
     let after = session.run(subscription).await;
-    if let Err(error) = connection.close().await {
+    if let Err(error) = settings.pulse.during(connection.close()).await {
         tracing::warn!(%error, "the connection did not close cleanly");
     }
     after

@@ -59,6 +59,7 @@ impl Session<'_> {
         );
         let mut this = Hand::new(subscription.settler(), pace);
         loop {
+            self.settings.pulse.sign();
             self.begin(&mut this);
             self.collect(&mut this);
             Self::settle_handled(&mut this);
@@ -82,7 +83,7 @@ impl Session<'_> {
             }
             self.step(&mut this, &mut subscription).await;
         }
-        let closed = subscription.close().await;
+        let closed = self.settings.pulse.during(subscription.close()).await;
         if let Some(error) = this.fault {
             return Err(error);
         }
@@ -127,7 +128,7 @@ impl Session<'_> {
         }
         if self.settings.limits.until_empty && idle && self.watchman.idle_for() >= SETTLE_DOWN {
             let info = tokio::select! {
-                info = self.connection.info(&self.settings.queue) => info,
+                info = self.settings.pulse.during(self.connection.info(&self.settings.queue)) => info,
                 // A broker that does not answer keeps nobody from stopping.
                 () = self.stop.drain.cancelled() => return,
             };
@@ -167,7 +168,7 @@ impl Session<'_> {
                 }
             };
             let stopped = tokio::select! {
-                stopped = stopped => stopped,
+                stopped = self.settings.pulse.during(stopped) => stopped,
                 // Whoever asks twice does not wait for the store either: closing gives back what is held.
                 () = self.stop.now.cancelled() => Ok(()),
             };
@@ -213,6 +214,7 @@ impl Session<'_> {
             this.last_word_until,
             this.handled_since.map(|since| since + SETTLE_WITHIN),
             this.waiting_since.map(|since| since + AHEAD_AT_MOST),
+            self.settings.pulse.next(),
         ]
         .into_iter()
         .flatten()

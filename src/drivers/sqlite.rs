@@ -172,6 +172,10 @@ impl Connector for SqliteConnector {
         arguments::portable(topology).map(drop)
     }
 
+    fn folder(&self) -> Option<PathBuf> {
+        self.options.path.parent().map(PathBuf::from)
+    }
+
     fn maintain(&self, what: &Maintenance) -> Result<MaintenanceReport> {
         match what {
             Maintenance::Check => maintenance::check(&self.options),

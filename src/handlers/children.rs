@@ -13,7 +13,7 @@ use crate::consumer::handler::{Call, ExitCodes, Failure, OUTPUT_LIMIT, Outcome, 
 use crate::error::{Error, Result};
 use crate::process::{
     ChildOutput, Ended, Environment, GRACE, Guardian, Job, LineSink, OWNER, Pool, Program, SpawnError, Stopped, Stream,
-    signal_name,
+    is_ignored, signal_name,
 };
 use crate::queue::Lifeline;
 use crate::settings::Settings;
@@ -234,12 +234,7 @@ async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) ->
 /// Whoever started us may have had `SIGCHLD` ignored, which is inherited: the system then throws every child's exit code
 /// away.
 fn check_child_signal() -> Result<()> {
-    const SIGCHLD: u32 = 17;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status
-        .lines()
-        .find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
-    if ignored.is_some_and(|mask| mask & (1 << (SIGCHLD - 1)) != 0) {
+    if is_ignored(libc::SIGCHLD) {
         return Err(Error::worker_fault(
             "SIGCHLD is ignored, so no child's exit code can be known; start the consumer from a program that leaves it at \
              its default",

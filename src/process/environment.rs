@@ -13,7 +13,7 @@ const INHERITED: [&str; 9] = [
 ];
 
 /// Where programs are looked for when the parent has no `PATH` (crontab, systemd, containers).
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The complete environment of a child. Its values may be secret: `Debug` shows only the names.
 #[derive(Clone, Default)]

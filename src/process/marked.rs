@@ -9,7 +9,6 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process_group, pidfd
 
 use super::environment::OWNER;
 use super::guardian::record::{self, Noted, Told};
+use super::stat::{Stat, all_pids, user_of};
 
 /// How long what is left behind may take to be gone.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -239,47 +239,6 @@ impl<'a> Search<'a> {
     }
 }
 
-fn all_pids() -> Vec<Pid> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
-        .flatten()
-        .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
-        .collect()
-}
-
-/// Whose process it is.
-fn user_of(pid: Pid) -> Option<u32> {
-    Some(fs::metadata(format!("/proc/{}", pid.as_raw_nonzero())).ok()?.uid())
-}
-
-/// What `/proc/PID/stat` says. Read instead of asking `getpgid`: kernel threads, and processes whose group began outside
-/// of this pid namespace, have the number 0 there, which is no [`Pid`].
-struct Stat {
-    alive: bool,
-    group: i32,
-    /// In ticks since the system's start.
-    started: u64,
-}
-
-impl Stat {
-    fn of(pid: Pid) -> Option<Self> {
-        let text = fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
-        Self::parse(&String::from_utf8_lossy(&text))
-    }
-
-    /// The program's name, the second field, may itself hold spaces and parentheses.
-    fn parse(text: &str) -> Option<Self> {
-        let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-        Some(Self {
-            alive: !matches!(*fields.first()?, "Z" | "X" | "x"),
-            group: fields.get(2)?.parse().ok()?,
-            started: fields.get(19)?.parse().ok()?,
-        })
-    }
-}
-
 /// Waits for the end of a killed process.
 fn is_gone_by(pidfd: Option<&OwnedFd>, until: Instant) -> bool {
     let left = until.saturating_duration_since(Instant::now());
@@ -301,7 +260,7 @@ mod tests {
     use std::os::unix::process::CommandExt;
     use std::process::{Child, Command};
 
-    use rustix::process::{getpgid, getpid, getuid};
+    use rustix::process::getuid;
 
     use super::{Noted, Pid, Search, Stat, Told};
 
@@ -336,21 +295,5 @@ mod tests {
         assert_eq!(look(started, None), (1, false));
         assert_eq!(look(started, Some(user)).0, 1);
         assert!(!child.wait().unwrap().success());
-    }
-
-    #[test]
-    fn a_process_is_read_whatever_its_name() {
-        let own = Stat::of(getpid()).unwrap();
-        assert!(own.alive && own.started > 0);
-        assert_eq!(own.group, getpgid(None).unwrap().as_raw_nonzero().get());
-        let odd = "7 (a) Z (b) R 1 5 6 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 99 0 0";
-        let odd = Stat::parse(odd).unwrap();
-        assert_eq!((odd.alive, odd.group, odd.started), (true, 5, 99));
-        assert!(
-            !Stat::parse("7 (x) Z 1 0 0 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 99 0 0")
-                .unwrap()
-                .alive
-        );
-        assert!(Stat::parse("7 (x").is_none() && Stat::parse("").is_none());
     }
 }

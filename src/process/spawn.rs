@@ -71,11 +71,18 @@ impl Program {
     /// Ready to start in a process group of its own. The child's ends of its pipes stay open in the [`Command`]: as long as
     /// it is kept, the pipes do not hang up, and the child's end wakes its runner once and not for each of them.
     pub(super) fn command(&self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Command {
+        let mut command = self.ungrouped(stdin, stdout, stderr);
+        command.process_group(0);
+        command
+    }
+
+    /// As [`Program::command`], in the parent's process group: the leader of one can begin no session.
+    pub(super) fn ungrouped(&self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Command {
         let mut command = Command::new(&self.path);
         // Nothing below may need `pre_exec`: the standard library then uses posix_spawn, which does not copy the page
         // tables of a big parent. The program is a path with a slash, or a `PATH` in `env` would cost that too.
         command.arg0(&self.argv[0]).args(&self.argv[1..]);
-        command.env_clear().envs(self.env.iter()).process_group(0);
+        command.env_clear().envs(self.env.iter());
         command.stdin(stdin).stdout(stdout).stderr(stderr);
         if let Some(cwd) = &self.cwd {
             command.current_dir(cwd);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,10 @@ pub trait Connector: Send + Sync {
     fn check(&self, topology: &Topology) -> Result<()> {
         let _ = topology;
         Ok(())
+    }
+    /// The folder where it keeps messages itself, if it does: what belongs to them is kept beside them.
+    fn folder(&self) -> Option<PathBuf> {
+        None
     }
     /// Looks after the store behind it, where there is one of our own.
     fn maintain(&self, what: &Maintenance) -> Result<MaintenanceReport> {

@@ -1,6 +1,6 @@
 //! The text that settings were read from, and the environment that its `${VAR}` are looked up in.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path as FilePath, PathBuf};
@@ -35,6 +35,29 @@ impl Environment {
             .map(|(name, value)| (name.into(), value.into()))
             .collect();
         Self::new(move |name| variables.get(name).cloned())
+    }
+
+    /// The same environment, and what tells which variables it was asked for since.
+    pub fn recording(&self) -> (Self, impl Fn() -> Vec<String> + use<>) {
+        let asked: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+        let (inner, record) = (self.clone(), Arc::clone(&asked));
+        let lookup = move |name: &str| {
+            let mut asked = record.lock().unwrap_or_else(PoisonError::into_inner);
+            if !asked.contains(name) {
+                asked.insert(name.to_owned());
+            }
+            drop(asked);
+            inner.get(name)
+        };
+        let told = move || {
+            asked
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .iter()
+                .cloned()
+                .collect()
+        };
+        (Self::new(lookup), told)
     }
 
     /// The value of a variable.

@@ -294,8 +294,8 @@ fn what_a_later_version_reads_is_not_called_a_slip() {
             "./qctl.yml:2: connections.r: needs the driver stomp, which this version of qctl does not have yet; there is sqlite, amqp\n",
         ),
         (
-            "workers: { list: { w: { queue_name: mail } } }\n",
-            "./qctl.yml:1: workers: is not in this version of qctl yet",
+            "listeners: [{ event: message_sent }]\n",
+            "./qctl.yml:1: listeners: is not in this version of qctl yet",
         ),
         (
             "consumers:\n  a: { callback: kaliop_queueing.message_consumer.symfony_service }\n",

@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use serde_json::json;
+
 use crate::support::{Place, Test};
 
 /// A place with a copy of a fixture in it.
@@ -64,12 +66,19 @@ fn it_loads_wherever_a_configuration_loads_and_warns_once() {
         .check();
     let report = place.json(["--config", KALIOP, "config", "check"]);
     assert_eq!(report["warnings"].as_array().unwrap().len(), 1, "{report}");
-    assert_eq!(report["left_out"].as_array().unwrap().len(), 6, "{report:#}");
+    assert_eq!(report["left_out"].as_array().unwrap().len(), 5, "{report:#}");
+    assert_eq!(report["workers"], 1);
     // Secrets are masked there as anywhere.
     let shown = place.json(["--config", KALIOP, "config", "show"]);
     assert_eq!(shown["connections"]["default"]["password"], "***");
     assert_eq!(shown["consumers"]["commands"]["queue"]["as_written"], true);
     assert_eq!(shown["consumers"]["commands"]["retry"]["attempts"], 1);
+    let worker = &shown["workers"]["commands_1"];
+    assert_eq!(
+        (&worker["consumer"], &worker["instances"]),
+        (&json!("commands"), &json!(1))
+    );
+    assert_eq!(worker["options"], json!(["-m", "1000"]));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the Kaliop bundle keeps in `parameters:` and `services:`: who may run what, and which service takes messages.
 
 use super::console;
+use super::entries::Taker;
 use super::options::Remains;
 use super::parameters::Parameters;
 use super::patterns;
@@ -14,6 +15,7 @@ use crate::settings::{Content, Piece};
 /// All its parameters begin so.
 pub(super) const PREFIX: &str = "kaliop_queueing.";
 const ALLOWED_COMMANDS: &str = "kaliop_queueing.default.allowed_commands";
+const WORKERS: &str = "kaliop_queueing.default.workers.list";
 const DRIVER: &str = "kaliop_queueing.default.driver";
 /// The entry of `commands:` that they become.
 pub(in crate::config) const CONSOLE: &str = "console";
@@ -28,10 +30,6 @@ const LISTS: &[(&str, &str)] = &[
     (
         "kaliop_queueing.default.allowed_urls",
         "it is for the handler `http`, which this version of qctl does not have",
-    ),
-    (
-        "kaliop_queueing.default.workers.list",
-        "this version of qctl keeps no workers; have systemd or another supervisor run `qctl consumer NAME`",
     ),
 ];
 
@@ -63,6 +61,26 @@ pub(super) fn commands(parameters: &Parameters, files: &SymfonyFiles) -> Result<
     });
     let allow = ("allow", list.made(Content::List(allow)));
     Ok(Some(list.made_map(run.into_iter().chain([allow]))))
+}
+
+/// The `workers:` that the list of workers comes to. One whose consumer is not taken over is told of.
+pub(super) fn workers(parameters: &Parameters, consumers: &[Taker], remains: &mut Remains) -> Result<Option<Piece>> {
+    let Some(written) = parameters.get(WORKERS) else {
+        return Ok(None);
+    };
+    let list = parameters.resolve(WORKERS, written)?;
+    let Content::Map(entries) = list.content() else {
+        return Ok(None);
+    };
+    let is_there = |name: Option<&str>| name.is_none_or(|name| consumers.iter().any(|taker| taker.name == name));
+    let (kept, left): (Vec<_>, Vec<_>) = entries
+        .iter()
+        .cloned()
+        .partition(|(_, worker)| is_there(worker.get("queue_name").and_then(Piece::as_text)));
+    for (name, worker) in left {
+        remains.add(&format!("{WORKERS}.{name}"), &worker, "its consumer is not taken over");
+    }
+    Ok((!kept.is_empty()).then(|| list.made_map(kept)))
 }
 
 /// Tells of the bundle's other parameters that are not taken over.

@@ -142,7 +142,7 @@ pub(super) struct Translation {
     pub(super) predecessor: Predecessor,
     /// What errors call its files, the first one being the one that was named.
     pub(super) files: Vec<String>,
-    /// `connections`, `producers`, `consumers`, `commands` and `default`, each where there is one.
+    /// `connections`, `producers`, `consumers`, `commands`, `workers` and `default`, each where there is one.
     pub(super) top: Piece,
     /// What is not taken over.
     pub(super) left_out: Vec<LeftOut>,
@@ -230,6 +230,7 @@ fn of_symfony(circumstances: &Circumstances<'_>, files: &[&ForeignFile], top: &P
     }
     kaliop::remains(&parameters, &mut remains)?;
     let commands = kaliop::commands(&parameters, &all)?;
+    let workers = kaliop::workers(&parameters, &bundle.entries.consumers, &mut remains)?;
     let is_kaliops = all.parameters.keys().any(|name| name.starts_with(kaliop::PREFIX))
         || !all.drivers.is_empty()
         || takes_commands(&bundle.entries);
@@ -240,7 +241,7 @@ fn of_symfony(circumstances: &Circumstances<'_>, files: &[&ForeignFile], top: &P
             Predecessor::RabbitMqBundle
         },
         files: names.collect(),
-        top: top_of(top, &bundle.connections, &bundle.entries, commands.as_ref()),
+        top: top_of(top, &bundle.connections, &bundle.entries, commands.as_ref(), workers),
         left_out: remains.all,
         allows_nothing: commands.is_none() && takes_commands(&bundle.entries),
         needed: parameters.needed(),
@@ -255,7 +256,7 @@ fn of_ko_worker(circumstances: &Circumstances<'_>, file: &ForeignFile) -> Result
     Ok(Translation {
         predecessor: Predecessor::KoWorker,
         files: vec![file.root.source().file().to_owned()],
-        top: top_of(&top, &read.connections, &read.entries, None),
+        top: top_of(&top, &read.connections, &read.entries, None, None),
         left_out: remains.all,
         allows_nothing: false,
         needed: BTreeMap::new(),
@@ -269,7 +270,13 @@ fn takes_commands(entries: &Entries) -> bool {
         .any(|taker| taker.handler.as_text() == Some("command"))
 }
 
-fn top_of(top: &Piece, connections: &[(String, Piece)], entries: &Entries, commands: Option<&Piece>) -> Piece {
+fn top_of(
+    top: &Piece,
+    connections: &[(String, Piece)],
+    entries: &Entries,
+    commands: Option<&Piece>,
+    workers: Option<Piece>,
+) -> Piece {
     let Written { producers, consumers } = entries.written();
     let mut sections = Vec::new();
     // Where none is the default by its name, the first one is: nothing else names one.
@@ -288,5 +295,6 @@ fn top_of(top: &Piece, connections: &[(String, Piece)], entries: &Entries, comma
     if let Some(commands) = commands {
         sections.push(("commands", top.made_map([(CONSOLE, commands.clone())])));
     }
+    sections.extend(workers.map(|workers| ("workers", workers)));
     top.made_map(sections)
 }

@@ -235,6 +235,7 @@ impl Session<'_> {
                 return;
             }
         }
+        self.settings.pulse.settled(id, settlement == Settlement::Ack);
         if settlement != Settlement::Ack {
             self.progress.ended.failed += 1;
             self.progress.failures_in_a_row += 1;

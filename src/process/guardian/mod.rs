@@ -10,7 +10,7 @@
 mod companion;
 pub(super) mod record;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -25,6 +25,7 @@ pub use companion::main;
 use record::Record;
 
 use rustix::io::Errno;
+use rustix::process::Pid;
 
 use super::environment::Environment;
 use super::spawn::Program;
@@ -265,6 +266,16 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner);
         state.on_duty.is_none()
     }
+}
+
+/// Whether a process is the guardian of some consumer's children.
+pub fn is_companion(pid: Pid) -> bool {
+    let environment = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|entry| {
+        entry
+            .strip_prefix(TOKEN.as_bytes())
+            .is_some_and(|rest| rest.starts_with(b"="))
+    })
 }
 
 fn cannot(program: &Path, reason: &str) -> Error {

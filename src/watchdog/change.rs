@@ -1,0 +1,263 @@
+//! What an operator asks for: started, stopped, started anew.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::check::{Finding, Severity, condition, is_chosen};
+use super::folder::InstanceId;
+use super::marks;
+use super::record::{Record, State};
+use super::site::{Site, Wanted};
+use crate::error::{Error, Result};
+use crate::process::Identity;
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(20);
+/// A worker that has just been started and ends within this time is told of.
+const EARLY: Duration = Duration::from_millis(200);
+/// A keeper that nobody can find by this time is none that can be found from here.
+const FOUND_WITHIN: Duration = Duration::from_secs(10);
+
+/// How a stop asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asking {
+    /// Work is finished first.
+    Drain,
+    /// Everything is ended at once.
+    Now,
+}
+
+/// Told of each thing as it happens.
+pub type Progress<'a> = dyn FnMut(&Finding) + 'a;
+
+impl Site {
+    /// Writes down that these workers are to run, and starts those that do not.
+    pub fn start(&self, roster: &[Wanted], names: &[String]) -> Result<Vec<Finding>> {
+        self.folder.make()?;
+        for wanted in roster.iter().filter(|wanted| is_chosen(names, &wanted.spec.id)) {
+            self.folder.start(&wanted.spec.id.worker)?;
+        }
+        let begun = Instant::now();
+        let mut findings = self.check(roster, names, false)?;
+        let until = begun + EARLY;
+        for finding in findings
+            .iter_mut()
+            .filter(|finding| finding.severity == Severity::Mended)
+        {
+            loop {
+                let record = self.record(&finding.id).filter(|record| record.is_of(&self.life));
+                if let Some((severity, text)) = record
+                    .filter(|record| matches!(record.state, State::Backoff | State::Parked))
+                    .map(|record| condition(&record))
+                {
+                    finding.severity = severity;
+                    finding.text = format!("was started, and ended at once; {text}");
+                    break;
+                }
+                if Instant::now() >= until {
+                    break;
+                }
+                thread::sleep(LOOK.min(until.saturating_duration_since(Instant::now())));
+            }
+        }
+        Ok(findings)
+    }
+
+    /// Writes down that these workers are to be stopped, has them ended, and waits until nothing of them is left.
+    pub fn stop(&self, roster: &[Wanted], names: &[String], asking: Asking, progress: &mut Progress<'_>) -> Result<()> {
+        self.folder.make()?;
+        let mut open: BTreeMap<InstanceId, Stopping> = BTreeMap::new();
+        for wanted in roster.iter().filter(|wanted| is_chosen(names, &wanted.spec.id)) {
+            self.folder.stop(&wanted.spec.id.worker)?;
+            open.insert(wanted.spec.id.clone(), Stopping::new());
+        }
+        for id in self.folder.instances() {
+            let is_ours = || self.record(&id).is_some_and(|record| self.is_ours(&record));
+            if is_chosen(names, &id) && !open.contains_key(&id) && is_ours() {
+                open.insert(id, Stopping::new());
+            }
+        }
+        self.end(open, &mut || asking, progress)
+    }
+
+    /// Has these instances ended, and waits until nothing of them is left. `asking` is asked again and again.
+    pub(super) fn end(
+        &self,
+        mut open: BTreeMap<InstanceId, Stopping>,
+        asking: &mut dyn FnMut() -> Asking,
+        progress: &mut Progress<'_>,
+    ) -> Result<()> {
+        let folder = self.folder.true_path()?;
+        let mut strays = None;
+        while !open.is_empty() {
+            let ids: Vec<InstanceId> = open.keys().cloned().collect();
+            let asking = asking();
+            for id in ids {
+                let Some(stopping) = open.get_mut(&id) else { continue };
+                let Some(lock) = self.folder.take(&id)? else {
+                    self.ask(&id, stopping, asking)?;
+                    continue;
+                };
+                let record = Record::read(&lock);
+                let is_unclean = match &record {
+                    Some(record) => record.is_unclean(&self.life),
+                    None => strays
+                        .get_or_insert_with(|| {
+                            let folder = format!("{}/", folder.display());
+                            marks::find(|mark| mark.starts_with(&folder))
+                        })
+                        .contains_key(&marks::mark(&folder, &id)),
+                };
+                if is_unclean && stopping.cleared < 3 {
+                    stopping.cleared += 1;
+                    stopping.was_there = true;
+                    self.clear(&id, lock)?;
+                    continue;
+                }
+                let told = Finding {
+                    severity: if stopping.was_there {
+                        Severity::Mended
+                    } else {
+                        Severity::Fine
+                    },
+                    text: if stopping.was_there {
+                        "stopped"
+                    } else {
+                        "was not running"
+                    }
+                    .to_owned(),
+                    id: id.clone(),
+                };
+                drop(lock);
+                open.remove(&id);
+                progress(&told);
+            }
+            if !open.is_empty() {
+                thread::sleep(LOOK);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the keeper of an instance to end, once; one that is just beginning is waited for.
+    fn ask(&self, id: &InstanceId, stopping: &mut Stopping, asking: Asking) -> Result<()> {
+        stopping.was_there = true;
+        let Some(record) = self.record(id) else {
+            return stopping.lost(id);
+        };
+        if stopping.asked == Some((record.keeper, asking)) {
+            return Ok(());
+        }
+        let signal = match asking {
+            Asking::Drain => Signal::TERM,
+            Asking::Now => Signal::INT,
+        };
+        if self.ask_keeper(Some(&record), signal) {
+            stopping.asked = Some((record.keeper, asking));
+            return Ok(());
+        }
+        stopping.lost(id)
+    }
+
+    /// Starts these workers anew, one instance of each after the other, and waits until they work.
+    pub fn restart(&self, roster: &[Wanted], names: &[String], progress: &mut Progress<'_>) -> Result<()> {
+        self.folder.make()?;
+        let mut open: BTreeMap<InstanceId, (&Wanted, Option<Identity>)> = BTreeMap::new();
+        for wanted in roster.iter().filter(|wanted| is_chosen(names, &wanted.spec.id)) {
+            let id = &wanted.spec.id;
+            self.folder.start(&id.worker)?;
+            let is_kept = self.folder.take(id)?.is_none();
+            let keeper = self.record(id).filter(|record| is_kept && record.is_of(&self.life));
+            open.insert(id.clone(), (wanted, keeper.map(|record| record.keeper)));
+        }
+        let mut failed: Vec<String> = Vec::new();
+        while !open.is_empty() {
+            let ids: Vec<InstanceId> = open.keys().cloned().collect();
+            for id in ids {
+                let Some((wanted, old)) = open.get(&id) else { continue };
+                let (wanted, old) = (*wanted, *old);
+                // The others of a worker whose new instance does not come up are left as they are.
+                if failed.contains(&id.worker) {
+                    open.remove(&id);
+                    continue;
+                }
+                if self.folder.take(&id)?.is_some() {
+                    self.look_after(std::slice::from_ref(wanted), &[], false, false)?;
+                    continue;
+                }
+                let record = self.record(&id).filter(|record| record.is_of(&self.life));
+                let is_new = record.as_ref().is_some_and(|record| Some(record.keeper) != old);
+                let Some(record) = record.filter(|_| is_new) else {
+                    if !self.folder.has_successor(&id) {
+                        self.succeed(wanted, "asked to restart")?.reply().ok();
+                    }
+                    continue;
+                };
+                let (severity, text) = match record.state {
+                    State::Running => (Severity::Mended, format!("restarted (pid {})", pid_of(&record))),
+                    State::Backoff | State::Parked => {
+                        failed.push(id.worker.clone());
+                        let (severity, text) = condition(&record);
+                        (
+                            severity,
+                            format!("does not come up: {text}; its other instances are left as they were"),
+                        )
+                    }
+                    State::Starting | State::Stopping | State::Stopped => continue,
+                };
+                open.remove(&id);
+                let told = Finding { id, severity, text };
+                progress(&told);
+            }
+            if !open.is_empty() {
+                thread::sleep(LOOK);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn record(&self, id: &InstanceId) -> Option<Record> {
+        Record::read(&File::open(self.folder.state(id)).ok()?)
+    }
+}
+
+fn pid_of(record: &Record) -> String {
+    record
+        .worker
+        .map_or_else(|| "-".to_owned(), |worker| worker.pid.to_string())
+}
+
+/// An instance that is being stopped.
+#[derive(Debug)]
+pub(super) struct Stopping {
+    /// The keeper that was asked, and how.
+    asked: Option<(Identity, Asking)>,
+    was_there: bool,
+    cleared: u32,
+    since: Instant,
+}
+
+impl Stopping {
+    pub(super) fn new() -> Self {
+        Self {
+            asked: None,
+            was_there: false,
+            cleared: 0,
+            since: Instant::now(),
+        }
+    }
+
+    /// Somebody has the lock, and cannot be found.
+    fn lost(&self, id: &InstanceId) -> Result<()> {
+        if self.since.elapsed() < FOUND_WITHIN {
+            return Ok(());
+        }
+        Err(Error::temporary(format!(
+            "{id} is kept by a process that cannot be seen from here, of another container or host; stop it there"
+        )))
+    }
+}

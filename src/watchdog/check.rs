@@ -1,0 +1,430 @@
+//! Looking after all workers: keepers are made to exist and to agree with the configuration. All of it is decided here and
+//! done by them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{self, File};
+
+use rustix::process::Signal;
+
+use super::folder::{InstanceId, unwritable};
+use super::keeper::Reply;
+use super::marks;
+use super::plan::{Spec, Task};
+use super::record::{Record, State, boot_now};
+use super::site::{Site, Starting, Wanted};
+use crate::error::Result;
+
+/// How bad something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// All is well.
+    Fine,
+    /// Something was done, or is under way.
+    Mended,
+    /// It failed and will be started again.
+    Backoff,
+    /// Its configuration is wrong.
+    Config,
+}
+
+/// What was found of an instance, and done about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The instance.
+    pub id: InstanceId,
+    /// How bad it is.
+    pub severity: Severity,
+    /// In words.
+    pub text: String,
+}
+
+/// What is to be done about an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Nothing,
+    /// Nobody keeps it: start a keeper.
+    Keep,
+    /// Nobody keeps it and nobody is to, but a keeper that died may have left something: end that.
+    Clear,
+    /// It runs with another configuration: start a successor of its keeper.
+    Replace(&'static str),
+    /// It is not to run: its keeper is asked to end.
+    Stop(&'static str),
+    /// Its files are of no use any more.
+    Forget,
+}
+
+/// What is known of an instance when it is decided about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'a> {
+    /// It is configured.
+    pub(super) wanted: Option<&'a Wanted>,
+    /// The operator wants it stopped.
+    pub(super) stopped: bool,
+    /// Somebody has its lock.
+    pub(super) kept: bool,
+    /// It may have left something that runs.
+    pub(super) unclean: bool,
+    pub(super) record: Option<&'a Record>,
+}
+
+/// Decides about one instance.
+pub(super) fn decide(known: Known<'_>) -> Action {
+    let runs_otherwise = |wanted: &Wanted| known.record.is_some_and(|record| record.digest != wanted.digest);
+    match (known.wanted, known.kept) {
+        (Some(_), false) if !known.stopped => Action::Keep,
+        (Some(wanted), true) if !known.stopped && runs_otherwise(wanted) => {
+            Action::Replace("its configuration has changed")
+        }
+        (Some(_), true) if !known.stopped => Action::Nothing,
+        (Some(_), true) => Action::Stop("the operator wants it stopped"),
+        (None, true) => Action::Stop("it is configured no more"),
+        (_, false) if known.unclean => Action::Clear,
+        (Some(_), false) => Action::Nothing,
+        (None, false) => Action::Forget,
+    }
+}
+
+/// An instance as it was found.
+struct Seen<'a> {
+    id: InstanceId,
+    wanted: Option<&'a Wanted>,
+    record: Option<Record>,
+    /// Its state file, locked here; `None`: it is kept.
+    lock: Option<File>,
+    stopped: bool,
+}
+
+impl Site {
+    /// Looks after these workers, or, with no names, after all of them and what is left of others. `dry`: only says what it
+    /// would do.
+    pub fn check(&self, roster: &[Wanted], names: &[String], dry: bool) -> Result<Vec<Finding>> {
+        self.look_after(roster, names, dry, true)
+    }
+
+    /// As `check`; with `others`, after what is left of instances too that are not on the roster.
+    pub(super) fn look_after(
+        &self,
+        roster: &[Wanted],
+        names: &[String],
+        dry: bool,
+        others: bool,
+    ) -> Result<Vec<Finding>> {
+        if dry && !self.folder.path().exists() {
+            let chosen = roster.iter().filter(|wanted| is_chosen(names, &wanted.spec.id));
+            return Ok(chosen
+                .map(|wanted| finding(&wanted.spec.id, Severity::Mended, "would be started".to_owned()))
+                .collect());
+        }
+        self.folder.make()?;
+        let mut seen = self.look(roster, names, others)?;
+        let strays = self.strays(&seen)?;
+        let folder = self.folder.true_path()?;
+        let mut findings = Vec::new();
+        let mut starting: Vec<Starting> = Vec::new();
+        for seen in &mut seen {
+            let has_strays = strays.contains_key(&marks::mark(&folder, &seen.id));
+            let unclean = has_strays || seen.record.as_ref().is_some_and(|record| record.is_unclean(&self.life));
+            let action = decide(Known {
+                wanted: seen.wanted,
+                stopped: seen.stopped,
+                kept: seen.lock.is_none(),
+                unclean,
+                record: seen.record.as_ref(),
+            });
+            if dry {
+                findings.extend(self.would(seen, &action));
+                continue;
+            }
+            match self.act(seen, &action, has_strays) {
+                Ok(Done::Found(finding)) => findings.push(finding),
+                Ok(Done::Started(keeper)) => starting.push(keeper),
+                Ok(Done::Nothing) => {}
+                // One that cannot be helped does not keep the others from it.
+                Err(error) => findings.push(finding(&seen.id, Severity::Backoff, error.to_string())),
+            }
+        }
+        for keeper in starting {
+            let id = keeper.id.clone();
+            let (severity, text) = self.outcome(&id, keeper.reply());
+            findings.push(finding(&id, severity, text));
+        }
+        findings.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(findings)
+    }
+
+    /// Looks at every instance, and takes the locks of those that nobody keeps.
+    fn look<'a>(&self, roster: &'a [Wanted], names: &[String], others: bool) -> Result<Vec<Seen<'a>>> {
+        let mut seen = Vec::new();
+        let mut configured = BTreeSet::new();
+        let mut wishes: BTreeMap<&str, bool> = BTreeMap::new();
+        for wanted in roster {
+            let id = &wanted.spec.id;
+            configured.insert(id);
+            if !is_chosen(names, id) {
+                continue;
+            }
+            let stopped = *wishes
+                .entry(&id.worker)
+                .or_insert_with(|| self.folder.is_stopped(&id.worker));
+            seen.push(self.see(id.clone(), Some(wanted), stopped)?);
+        }
+        let there = if others { self.folder.instances() } else { Vec::new() };
+        for id in there {
+            if configured.contains(&id) || !is_chosen(names, &id) {
+                continue;
+            }
+            let other = self.see(id, None, false)?;
+            // Of another configuration that keeps its workers in the same folder, or of nobody knows which.
+            if other.record.as_ref().is_some_and(|record| self.is_ours(record)) {
+                seen.push(other);
+            }
+        }
+        Ok(seen)
+    }
+
+    fn see<'a>(&self, id: InstanceId, wanted: Option<&'a Wanted>, stopped: bool) -> Result<Seen<'a>> {
+        let lock = self.folder.take(&id)?;
+        let record = match &lock {
+            Some(file) => Record::read(file),
+            None => self.record(&id),
+        };
+        Ok(Seen {
+            id,
+            wanted,
+            record,
+            lock,
+            stopped,
+        })
+    }
+
+    /// Whether a record is of a worker of this configuration: by whatever name the file is called, or whatever file has come
+    /// in its place.
+    pub(super) fn is_ours(&self, record: &Record) -> bool {
+        record.config == self.config
+            || match (fs::canonicalize(&record.config), fs::canonicalize(&self.config)) {
+                (Ok(theirs), Ok(ours)) => theirs == ours,
+                (theirs, _) => theirs.is_err(),
+            }
+    }
+
+    /// What runs of instances that have no record: somebody has removed it. All processes are looked at, so it is done once
+    /// and only if it must be.
+    fn strays(&self, seen: &[Seen<'_>]) -> Result<HashMap<String, Vec<marks::Marked>>> {
+        let is_unknown = |seen: &Seen<'_>| seen.lock.is_some() && seen.record.is_none();
+        if !seen.iter().any(is_unknown) {
+            return Ok(HashMap::new());
+        }
+        let folder = format!("{}/", self.folder.true_path()?.display());
+        Ok(marks::find(|mark| mark.starts_with(&folder)))
+    }
+
+    fn act(&self, seen: &mut Seen<'_>, action: &Action, strays: bool) -> Result<Done> {
+        let id = seen.id.clone();
+        let mended = |text: String| Ok(Done::Found(finding(&id, Severity::Mended, text)));
+        if let (Some(record), Some(_)) = (&seen.record, seen.wanted)
+            && record.is_of(&self.life)
+            && seen.lock.is_none()
+            && !self.is_ours(record)
+        {
+            return Ok(Done::Found(finding(
+                &id,
+                Severity::Config,
+                format!(
+                    "is kept for another configuration, {}, in the same folder {}; stop it there, rename it, or give one of \
+                     the two a `state_dir` of its own",
+                    record.config,
+                    self.folder.path().display()
+                ),
+            )));
+        }
+        match action {
+            Action::Keep => {
+                let (Some(lock), Some(wanted)) = (seen.lock.take(), seen.wanted) else {
+                    return Ok(Done::Nothing);
+                };
+                Ok(Done::Started(self.start_keeper(lock, wanted, Task::Keep { strays })?))
+            }
+            Action::Clear => {
+                let Some(lock) = seen.lock.take() else {
+                    return Ok(Done::Nothing);
+                };
+                self.clear(&id, lock)?;
+                mended("what its keeper has left behind is being ended".to_owned())
+            }
+            Action::Replace(reason) => {
+                let Some(wanted) = seen.wanted else {
+                    return Ok(Done::Nothing);
+                };
+                match self.succeed(wanted, reason)?.reply() {
+                    Ok(Reply::Needless(why)) => Ok(Done::Found(finding(&id, Severity::Fine, why))),
+                    _ => mended(format!("is being restarted: {reason}")),
+                }
+            }
+            Action::Stop(reason) => match self.ask_keeper(seen.record.as_ref(), Signal::TERM) {
+                true if seen
+                    .record
+                    .as_ref()
+                    .is_some_and(|record| record.state == State::Stopping) =>
+                {
+                    Ok(Done::Found(finding(&id, Severity::Fine, "is being stopped".to_owned())))
+                }
+                true => mended(format!("is being stopped: {reason}")),
+                false => Ok(Done::Nothing),
+            },
+            Action::Forget => {
+                // The lock is held, so nobody begins to keep it meanwhile.
+                for path in [self.folder.beat(&id), self.folder.next(&id), self.folder.state(&id)] {
+                    let _ = fs::remove_file(path);
+                }
+                Ok(Done::Nothing)
+            }
+            Action::Nothing => Ok(Done::Found(self.condition(seen))),
+        }
+    }
+
+    /// What an instance is like that nothing is to be done about.
+    fn condition(&self, seen: &Seen<'_>) -> Finding {
+        let id = &seen.id;
+        if seen.stopped {
+            return finding(id, Severity::Fine, "stopped, as the operator wants it".to_owned());
+        }
+        let Some(record) = seen.record.as_ref().filter(|record| record.is_of(&self.life)) else {
+            return finding(id, Severity::Fine, "is being started".to_owned());
+        };
+        if let Some(keeper) = record.keeper.find().filter(|keeper| keeper.stat.suspended) {
+            return if keeper.signal(Signal::CONT).is_ok() {
+                let text = "its keeper was suspended (SIGSTOP), and goes on";
+                finding(id, Severity::Mended, text.to_owned())
+            } else {
+                let pid = record.keeper.pid;
+                let text = format!("its keeper is suspended; continue it with kill -CONT {pid}");
+                finding(id, Severity::Backoff, text)
+            };
+        }
+        let (severity, text) = condition(record);
+        finding(id, severity, text)
+    }
+
+    /// What came of starting a keeper.
+    fn outcome(&self, id: &InstanceId, reply: std::result::Result<Reply, String>) -> (Severity, String) {
+        match reply {
+            Ok(Reply::Started { pid, trouble: None }) => (Severity::Mended, format!("started (pid {pid})")),
+            Ok(Reply::Started {
+                pid,
+                trouble: Some(why),
+            }) => (Severity::Backoff, format!("started (pid {pid}); {why}")),
+            Ok(Reply::Waiting(why)) => (Severity::Backoff, why),
+            Ok(Reply::Clearing) => (
+                Severity::Mended,
+                "its keeper was killed; what it has left is being ended, then it is started again".to_owned(),
+            ),
+            Ok(Reply::Succeeding) => (Severity::Mended, "is being restarted".to_owned()),
+            Ok(Reply::Needless(why)) => (Severity::Fine, why),
+            Err(why) => (
+                Severity::Backoff,
+                format!(
+                    "{why}; see {}",
+                    self.folder.log_folder().join(format!("{id}.log")).display()
+                ),
+            ),
+        }
+    }
+
+    /// Starts the successor of a keeper.
+    pub(super) fn succeed(&self, wanted: &Wanted, reason: &str) -> Result<Starting> {
+        let path = self.folder.state(&wanted.spec.id);
+        let state = super::folder::open(&path).map_err(|error| unwritable(&path, &error))?;
+        let task = Task::Succeed {
+            reason: reason.to_owned(),
+        };
+        self.start_keeper(state, wanted, task)
+    }
+
+    /// Has what is left of an instance ended.
+    pub(super) fn clear(&self, id: &InstanceId, lock: File) -> Result<()> {
+        let nothing = Wanted {
+            spec: Spec::of_nothing(id.clone()),
+            digest: String::new(),
+        };
+        let _ = self.start_keeper(lock, &nothing, Task::Clear)?.reply();
+        Ok(())
+    }
+
+    /// Signals the keeper that wrote this record; says whether it was there.
+    pub(super) fn ask_keeper(&self, record: Option<&Record>, signal: Signal) -> bool {
+        let Some(keeper) = record
+            .filter(|record| record.is_of(&self.life))
+            .and_then(|record| record.keeper.find())
+        else {
+            return false;
+        };
+        let asked = keeper.signal(signal).is_ok();
+        // One that is suspended could not hear it.
+        let _ = keeper.signal(Signal::CONT);
+        asked
+    }
+
+    fn would(&self, seen: &Seen<'_>, action: &Action) -> Option<Finding> {
+        let text = match action {
+            Action::Keep => "would be started".to_owned(),
+            Action::Clear => "what its keeper has left behind would be ended".to_owned(),
+            Action::Replace(reason) => format!("would be restarted: {reason}"),
+            Action::Stop(reason) => format!("would be stopped: {reason}"),
+            Action::Forget => return None,
+            Action::Nothing => {
+                let record = seen.record.as_ref().filter(|record| record.is_of(&self.life));
+                let (severity, text) = record.filter(|_| !seen.stopped).map(condition)?;
+                return Some(finding(&seen.id, severity, text));
+            }
+        };
+        Some(finding(&seen.id, Severity::Mended, text))
+    }
+}
+
+enum Done {
+    Nothing,
+    Found(Finding),
+    Started(Starting),
+}
+
+fn finding(id: &InstanceId, severity: Severity, text: String) -> Finding {
+    Finding {
+        id: id.clone(),
+        severity,
+        text,
+    }
+}
+
+/// What a record says, for a person.
+pub(super) fn condition(record: &Record) -> (Severity, String) {
+    let last = record.last.as_ref().map_or("", |last| last.reason.as_str());
+    let left = record
+        .next
+        .map_or(0.0, |next| next.saturating_sub(boot_now()) as f64 / 1000.0);
+    match record.state {
+        State::Running | State::Starting => {
+            let pid = record
+                .worker
+                .map_or_else(|| "-".to_owned(), |worker| worker.pid.to_string());
+            (Severity::Fine, format!("{} (pid {pid})", record.state.name()))
+        }
+        State::Backoff => (
+            Severity::Backoff,
+            format!(
+                "in backoff: {last}; failure {} in a row, started again in {left:.0} s",
+                record.failures
+            ),
+        ),
+        State::Parked => (
+            Severity::Config,
+            format!("parked: {last}; tried again when its configuration has changed, or in {left:.0} s"),
+        ),
+        State::Stopping => (Severity::Fine, "is being stopped".to_owned()),
+        State::Stopped => (Severity::Fine, "stopped".to_owned()),
+    }
+}
+
+pub(super) fn is_chosen(names: &[String], id: &InstanceId) -> bool {
+    names.is_empty() || names.contains(&id.worker)
+}

@@ -1,0 +1,269 @@
+//! The keeper's steps: what it does in each of its phases, until it ends.
+
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Signal, WaitStatus};
+
+use super::launch::words;
+use super::running::{Ending, Running, Why};
+use super::strays::Strays;
+use super::tree;
+use super::{Asked, COMPANION, Keeper, LOOK, Phase, Reply, TURN_WITHIN, signal};
+use crate::process::Identity;
+use crate::watchdog::folder;
+use crate::watchdog::marks::mark;
+use crate::watchdog::record::{self, Record, State};
+use crate::watchdog::verdict::End;
+use crate::watchdog::watched::Watched;
+
+impl Keeper {
+    /// Becomes the successor of the keeper that there is.
+    pub(super) fn succeed(&mut self, reason: String) -> Phase {
+        match folder::try_lock(&self.folder.next(&self.plan.spec.id)) {
+            Ok(Some(next)) => {
+                self.reply(&Reply::Succeeding);
+                Phase::Succeeding {
+                    since: Instant::now(),
+                    reason,
+                    next,
+                    old: Record::read(&self.state).map(|record| record.keeper),
+                    signalled: false,
+                }
+            }
+            Ok(None) => {
+                self.reply(&Reply::Needless("it is being replaced already".to_owned()));
+                Phase::Over
+            }
+            Err(error) => {
+                self.reply(&Reply::Needless(format!("it cannot be replaced: {error}")));
+                Phase::Over
+            }
+        }
+    }
+
+    /// It has the lock: goes on where the keeper before it has ended.
+    pub(super) fn take_over(&mut self, strays: bool, reason: &str) -> Phase {
+        let before = Record::read(&self.state);
+        let mut unclean = strays;
+        if let Some(before) = before {
+            unclean |= before.is_unclean(&self.record.life);
+            self.record.restarts = before.restarts;
+            self.record.last.clone_from(&before.last);
+            // What was before the system's last start says nothing of what runs now.
+            if before.is_of(&self.record.life) {
+                self.record.failures = before.failures;
+                self.record.worker = before.worker;
+            }
+        }
+        let reserved = record::reserve(&self.state);
+        if unclean {
+            self.write(State::Stopping);
+            self.reply(&Reply::Clearing);
+            let signal = signal(self.plan.spec.stop_signal);
+            let mark = mark(&self.plan.folder, &self.plan.spec.id);
+            return Phase::Clearing(Strays::new(
+                mark,
+                self.record.worker,
+                signal,
+                self.plan.spec.stop_within,
+            ));
+        }
+        self.record.worker = None;
+        if let Err(error) = reserved {
+            self.log.note(&format!("its state cannot be written: {error}"));
+        }
+        self.start(reason)
+    }
+
+    pub(super) fn step(&mut self) {
+        let is_to_look = self.looked.elapsed() >= LOOK;
+        if is_to_look {
+            self.looked = Instant::now();
+            self.log.follow();
+        }
+        let phase = std::mem::replace(&mut self.phase, Phase::Over);
+        self.phase = match phase {
+            Phase::Succeeding {
+                since,
+                reason,
+                next,
+                old,
+                signalled,
+            } => self.step_succeeding(since, reason, next, old, signalled),
+            Phase::Clearing(strays) => self.step_clearing(strays),
+            Phase::Resting { until, parked, reason } => self.step_resting(until, parked, reason),
+            Phase::Running(running) => self.step_running(running),
+            Phase::Sweeping { since, ended, end } => self.step_sweeping(since, ended, end),
+            Phase::Over => Phase::Over,
+        };
+    }
+
+    fn step_succeeding(
+        &mut self,
+        since: Instant,
+        reason: String,
+        next: File,
+        old: Option<Identity>,
+        mut signalled: bool,
+    ) -> Phase {
+        // By then the configuration may be another one: whoever looks after the workers starts a new successor.
+        let is_too_late = !signalled && since.elapsed() >= TURN_WITHIN;
+        if is_too_late || self.is_stopping() || self.folder.is_stopped(&self.plan.spec.id.worker) {
+            return Phase::Over;
+        }
+        let path = self.folder.state(&self.plan.spec.id);
+        if !folder::is_at(&self.state, &path) {
+            // The folder was removed: what is there now is somebody else's to keep.
+            return Phase::Over;
+        }
+        if matches!(folder::lock_now(&self.state), Ok(true)) {
+            drop(next);
+            return self.take_over(false, &reason);
+        }
+        if let Some(record) = Record::read(&self.state).filter(|record| record.is_of(&self.record.life)) {
+            if old.is_some_and(|old| old != record.keeper) {
+                // Another one has taken over meanwhile.
+                return Phase::Over;
+            }
+            let works = matches!(record.state, State::Running | State::Starting);
+            if !signalled
+                && (!works || self.take_turn())
+                && let Some(keeper) = record.keeper.find()
+            {
+                signalled = keeper.signal(Signal::TERM).is_ok();
+            }
+        }
+        Phase::Succeeding {
+            since,
+            reason,
+            next,
+            old,
+            signalled,
+        }
+    }
+
+    fn step_clearing(&mut self, mut strays: Strays) -> Phase {
+        if self.asked == Asked::StopNow {
+            strays.hurry();
+        }
+        if !strays.look() {
+            return Phase::Clearing(strays);
+        }
+        let pid = self.record.worker.take().map(|worker| worker.pid);
+        self.ended(pid, End::Unseen, Duration::ZERO, "its keeper was killed")
+    }
+
+    fn step_resting(&mut self, until: Instant, mut parked: Option<Watched>, reason: String) -> Phase {
+        if self.is_stopping() {
+            return self.finish();
+        }
+        if let Some(path) = parked.as_mut().and_then(Watched::changed) {
+            let reason = format!("{} has changed", path.display());
+            return self.start(&reason);
+        }
+        if Instant::now() >= until {
+            return self.start(&reason);
+        }
+        Phase::Resting { until, parked, reason }
+    }
+
+    fn step_running(&mut self, mut running: Running) -> Phase {
+        if let Some(status) = tree::reap().of(running.pid) {
+            let end = match running.ending.as_ref().map(|ending| &ending.why) {
+                Some(Why::Hung(_)) => End::Hung,
+                _ => end_of(status),
+            };
+            return Phase::Sweeping {
+                since: Instant::now(),
+                ended: running,
+                end,
+            };
+        }
+        if running.is_up(self.plan.spec.heartbeat) {
+            // The next instance may be restarted now.
+            self.turn = None;
+            self.write(State::Running);
+        }
+        if let Some(silent) = running.is_silent(self.plan.spec.heartbeat) {
+            let why = format!("no sign of life for {}", super::seconds(silent));
+            self.log.note(&format!("{why}: ending it"));
+            running.ending = Some(Ending::hung(why));
+            self.write(State::Stopping);
+        }
+        self.ask_to_end(&mut running);
+        if let Some(ending) = &mut running.ending {
+            ending.press(running.pid, signal(self.plan.spec.stop_signal));
+        }
+        Phase::Running(running)
+    }
+
+    /// Sees whether there is a reason to end the worker.
+    fn ask_to_end(&mut self, running: &mut Running) {
+        if running.ending.is_none() && self.asked == Asked::Nothing {
+            // Twice in a row, because a change is told when it rests.
+            if running.is_to_look_at_files()
+                && let Some(path) = self.restart_on.changed()
+            {
+                self.asked = Asked::Restart(format!("{} has changed", path.display()));
+            }
+        }
+        let within = self.plan.spec.stop_within;
+        let why = match &self.asked {
+            Asked::Nothing => return,
+            Asked::Restart(reason) => Why::Restart(reason.clone()),
+            Asked::Stop | Asked::StopNow => Why::Stop,
+        };
+        match &mut running.ending {
+            None => {
+                if matches!(why, Why::Restart(_)) && !self.take_turn() {
+                    return;
+                }
+                running.ending = Some(Ending::asked(why, within));
+                self.write(State::Stopping);
+            }
+            Some(ending) if matches!(why, Why::Stop) && matches!(ending.why, Why::Restart(_)) => ending.why = why,
+            Some(_) => {}
+        }
+        if let (Asked::StopNow, Some(ending)) = (&self.asked, &mut running.ending) {
+            ending.hurry();
+        }
+    }
+
+    fn step_sweeping(&mut self, since: Instant, ended: Running, end: End) -> Phase {
+        if tree::reap().left {
+            tree::kill(since.elapsed() < COMPANION);
+            return Phase::Sweeping { since, ended, end };
+        }
+        self.record.worker = None;
+        let pid = Some(ended.pid.as_raw_nonzero().get());
+        let ran = ended.since.elapsed();
+        match ended.ending.map(|ending| ending.why) {
+            Some(Why::Restart(reason)) => {
+                self.asked = Asked::Nothing;
+                self.restart_on.settle();
+                self.stopped(pid, end, ran, &reason);
+                self.record.failures = 0;
+                self.record.restarts += 1;
+                self.start(&reason)
+            }
+            Some(Why::Stop) => {
+                self.stopped(pid, end, ran, "asked to stop");
+                self.finish()
+            }
+            Some(Why::Hung(why)) => self.ended(pid, end, ran, &why),
+            None => {
+                let words = words(end);
+                self.ended(pid, end, ran, &words)
+            }
+        }
+    }
+}
+
+fn end_of(status: WaitStatus) -> End {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => End::Exit(code),
+        (None, Some(signal)) => End::Signal(signal),
+        (None, None) => End::Unseen,
+    }
+}

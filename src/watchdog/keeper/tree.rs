@@ -1,0 +1,71 @@
+//! Ending what a worker has left behind. The keeper adopts all of it, so nothing gets away: when it has no child left, nothing
+//! is left.
+
+use std::collections::HashMap;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, wait};
+
+use crate::process::guardian::is_companion;
+use crate::process::{Identity, Stat, all_pids};
+
+/// What was found when looking for children that have ended.
+#[derive(Debug, Default)]
+pub(in crate::watchdog) struct Reaped {
+    /// Those that have, and how.
+    pub(super) ended: Vec<(Pid, WaitStatus)>,
+    /// There are others that live.
+    pub(super) left: bool,
+}
+
+impl Reaped {
+    /// How this one has ended, if it has.
+    pub(super) fn of(&self, child: Pid) -> Option<WaitStatus> {
+        let found = self.ended.iter().find(|(pid, _)| *pid == child);
+        found.map(|(_, status)| *status)
+    }
+}
+
+/// Takes the status of every child that has ended, one's own and adopted ones.
+pub(in crate::watchdog) fn reap() -> Reaped {
+    let mut reaped = Reaped::default();
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some(ended)) => reaped.ended.push(ended),
+            Ok(None) => {
+                reaped.left = true;
+                return reaped;
+            }
+            Err(Errno::INTR) => {}
+            Err(_) => return reaped,
+        }
+    }
+}
+
+/// Kills every descendant. The guardian of a consumer is spared as long as `patient`: it ends the consumer's children in the
+/// right order, and then itself.
+pub(super) fn kill(patient: bool) {
+    let mut children: HashMap<i32, Vec<Identity>> = HashMap::new();
+    for pid in all_pids() {
+        if let Some(stat) = Stat::of(pid) {
+            let identity = Identity {
+                pid: pid.as_raw_nonzero().get(),
+                started: stat.started,
+            };
+            children.entry(stat.parent).or_default().push(identity);
+        }
+    }
+    let mut open = vec![getpid().as_raw_nonzero().get()];
+    while let Some(parent) = open.pop() {
+        for child in children.remove(&parent).unwrap_or_default() {
+            open.push(child.pid);
+            let is_spared = || patient && Pid::from_raw(child.pid).is_some_and(is_companion);
+            if let Some(found) = child.find()
+                && !is_spared()
+            {
+                // Where it is not allowed (a program with other rights) its end is waited for.
+                let _ = found.signal(Signal::KILL);
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The marks by which keepers and workers are known again: variables in their environment.
+//!
+//! A keeper's copy that is about to become a worker still has the keeper's mark, so there is no moment at which a process of an
+//! instance has none.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use rustix::process::{Pid, getpid};
+
+use super::folder::{InstanceId, encoded};
+use crate::process::{Identity, Stat, all_pids};
+
+/// A keeper's variable.
+pub(super) const KEEPER: &str = "QCTL_KEEPER";
+/// A worker's variable, and that of what it starts.
+pub(super) const WORKER: &str = "QCTL_WORKER";
+
+/// More of an environment than the system lets a program have by default.
+const ENVIRONMENT_LIMIT: u64 = 8 << 20;
+
+/// The value of both variables; `folder` is the watchdog's, by its true path.
+pub(super) fn mark(folder: &Path, id: &InstanceId) -> String {
+    format!("{}/{}.{}", folder.display(), encoded(&id.worker), id.number)
+}
+
+/// A process with a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Marked {
+    pub(super) identity: Identity,
+    pub(super) parent: i32,
+    /// It is a keeper, or the copy of one.
+    pub(super) is_keeper: bool,
+}
+
+/// All living processes with a mark for which `wanted` holds, by their marks. This process is not among them.
+pub(super) fn find(wanted: impl Fn(&str) -> bool) -> HashMap<String, Vec<Marked>> {
+    let own = getpid();
+    let mut found: HashMap<String, Vec<Marked>> = HashMap::new();
+    let mut buffer = Vec::new();
+    for pid in all_pids().into_iter().filter(|pid| *pid != own) {
+        let Some((mark, is_keeper)) = mark_of(pid, &mut buffer, &wanted) else {
+            continue;
+        };
+        if let Some(stat) = Stat::of(pid).filter(|stat| stat.alive) {
+            let identity = Identity {
+                pid: pid.as_raw_nonzero().get(),
+                started: stat.started,
+            };
+            found.entry(mark).or_default().push(Marked {
+                identity,
+                parent: stat.parent,
+                is_keeper,
+            });
+        }
+    }
+    found
+}
+
+/// What this process carries, if it is wanted.
+fn mark_of(pid: Pid, buffer: &mut Vec<u8>, wanted: &impl Fn(&str) -> bool) -> Option<(String, bool)> {
+    buffer.clear();
+    let file = File::open(format!("/proc/{}/environ", pid.as_raw_nonzero())).ok()?;
+    file.take(ENVIRONMENT_LIMIT).read_to_end(buffer).ok()?;
+    buffer.split(|byte| *byte == 0).find_map(|entry| {
+        let entry = std::str::from_utf8(entry).ok()?;
+        let (name, value) = entry.split_once('=')?;
+        let is_keeper = name == KEEPER;
+        ((is_keeper || name == WORKER) && wanted(value)).then(|| (value.to_owned(), is_keeper))
+    })
+}

@@ -1,0 +1,239 @@
+//! Keeping workers in the foreground: for systemd, for containers, for people who watch.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sd_notify::NotifyState;
+
+use super::change::{Asking, Stopping};
+use super::check::{Severity, is_chosen};
+use super::folder::InstanceId;
+use super::keeper::tree;
+use super::site::{Site, Wanted};
+use super::watched::Watched;
+use crate::error::{Error, Result};
+
+/// All is looked at this often, for what others may have done to it.
+const EVERY: Duration = Duration::from_secs(5);
+/// A keeper that does not stay is started again no more often than this.
+const AT_MOST_EVERY: Duration = Duration::from_secs(1);
+
+/// A configuration that was read.
+pub struct Loaded {
+    /// Where and how.
+    pub site: Site,
+    /// What is wanted.
+    pub roster: Vec<Wanted>,
+    /// The files it was read from.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads the configuration.
+pub type Load<'a> = dyn FnMut() -> Result<Loaded> + 'a;
+
+/// Keeps workers until it is asked to end.
+struct Runner<'a> {
+    loaded: Loaded,
+    names: &'a [String],
+    files: Watched,
+    signals: SignalFd,
+    checked: Option<Instant>,
+    ping_every: Option<Duration>,
+    pinged: Instant,
+    /// What was complained of last, so that it is said once.
+    complaint: String,
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    Nothing,
+    Child,
+    Reload,
+    Stop,
+}
+
+/// Keeps these workers, all of them without names, until SIGTERM or SIGINT asks to end; a second one ends them at once. SIGHUP has
+/// the configuration read anew, as a change of its files has.
+pub fn run(load: &mut Load<'_>, names: &[String]) -> Result<()> {
+    let mask: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD]
+        .into_iter()
+        .collect();
+    let unwatched = |error: nix::Error| Error::general("signals cannot be watched").because(error);
+    mask.thread_block().map_err(unwatched)?;
+    let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(unwatched)?;
+    // What a killed keeper leaves comes to this process and not to init: in a container there may be none.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(|error| Error::general("this process cannot adopt orphans").because(error))?;
+    let loaded = load()?;
+    let mut runner = Runner {
+        files: Watched::new(&loaded.files),
+        loaded,
+        names,
+        signals,
+        checked: None,
+        ping_every: sd_notify::watchdog_enabled().map(|limit| limit / 2),
+        pinged: Instant::now(),
+        complaint: String::new(),
+    };
+    runner.check()?;
+    say(&[NotifyState::Ready]);
+    let mut is_due = false;
+    loop {
+        runner.ping();
+        match runner.wait(is_due) {
+            Heard::Stop => break,
+            Heard::Child => is_due = true,
+            Heard::Reload => {
+                runner.reload(load);
+                is_due = true;
+            }
+            Heard::Nothing => {}
+        }
+        if runner.files.changed().is_some() {
+            runner.reload(load);
+            is_due = true;
+        }
+        let since = runner.checked.map_or(EVERY, |checked| checked.elapsed());
+        if since >= EVERY || (is_due && since >= AT_MOST_EVERY) {
+            is_due = false;
+            if let Err(error) = runner.check() {
+                runner.complain(&error.to_string());
+            }
+        }
+    }
+    say(&[NotifyState::Stopping]);
+    runner.stop()
+}
+
+impl Runner<'_> {
+    fn check(&mut self) -> Result<()> {
+        self.checked = Some(Instant::now());
+        let site = &self.loaded.site;
+        let mut complaints = Vec::new();
+        for found in site.check(&self.loaded.roster, self.names, false)? {
+            match found.severity {
+                Severity::Fine => {}
+                Severity::Mended => tracing::info!(worker = %found.id, "{}", found.text),
+                // Keepers tell of their own workers; this is what nobody else tells of.
+                Severity::Backoff | Severity::Config => {
+                    if site.record(&found.id).is_none_or(|record| !site.is_ours(&record)) {
+                        complaints.push(format!("{}: {}", found.id, found.text));
+                    }
+                }
+            }
+        }
+        self.complain(&complaints.join("; "));
+        Ok(())
+    }
+
+    fn complain(&mut self, what: &str) {
+        if !what.is_empty() && self.complaint != what {
+            tracing::error!("{what}");
+        }
+        what.clone_into(&mut self.complaint);
+    }
+
+    /// Reads the configuration anew. One that is wrong changes nothing.
+    fn reload(&mut self, load: &mut Load<'_>) {
+        self.files.settle();
+        match load() {
+            Ok(loaded) => {
+                tracing::info!("the configuration was read anew");
+                self.files = Watched::new(&loaded.files);
+                self.loaded = loaded;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the configuration cannot be read; the workers go on with the one before");
+            }
+        }
+    }
+
+    /// Waits for a signal, or until something is due.
+    fn wait(&mut self, is_due: bool) -> Heard {
+        let mut wait = if is_due { AT_MOST_EVERY / 10 } else { EVERY };
+        // A change of a file is told when it is seen twice.
+        wait = wait.min(Duration::from_secs(1));
+        if let Some(every) = self.ping_every {
+            wait = wait.min(every / 2);
+        }
+        let timeout = Timespec {
+            tv_sec: wait.as_secs().cast_signed(),
+            tv_nsec: wait.subsec_nanos().into(),
+        };
+        let heard = self.hear();
+        if heard != Heard::Nothing {
+            return heard;
+        }
+        let _ = poll(
+            &mut [PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN)],
+            Some(&timeout),
+        );
+        self.hear()
+    }
+
+    fn hear(&mut self) -> Heard {
+        let mut heard = Heard::Nothing;
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            let signal = i32::try_from(signal.ssi_signo)
+                .ok()
+                .and_then(|number| Signal::try_from(number).ok());
+            match signal {
+                Some(Signal::SIGTERM | Signal::SIGINT) => heard = Heard::Stop,
+                Some(Signal::SIGHUP) if heard != Heard::Stop => heard = Heard::Reload,
+                _ if heard == Heard::Nothing => heard = Heard::Child,
+                _ => {}
+            }
+        }
+        // Keepers, and strangers that have nobody else.
+        tree::reap();
+        heard
+    }
+
+    fn ping(&mut self) {
+        if let Some(every) = self.ping_every
+            && self.pinged.elapsed() >= every / 2
+        {
+            self.pinged = Instant::now();
+            say(&[NotifyState::Watchdog]);
+        }
+    }
+
+    /// Ends what it has kept, and waits for it.
+    fn stop(mut self) -> Result<()> {
+        let site = self.loaded.site.clone();
+        let ids = self.loaded.roster.iter().map(|wanted| wanted.spec.id.clone());
+        let open: BTreeMap<InstanceId, Stopping> = ids
+            .filter(|id| is_chosen(self.names, id))
+            .map(|id| (id, Stopping::new()))
+            .collect();
+        tracing::info!("stopping: work is finished first; a second signal ends it at once");
+        let mut asking = Asking::Drain;
+        site.end(
+            open,
+            &mut || {
+                if self.hear() == Heard::Stop {
+                    asking = Asking::Now;
+                }
+                self.ping();
+                asking
+            },
+            &mut |found| {
+                if found.severity == Severity::Mended {
+                    tracing::info!(worker = %found.id, "{}", found.text);
+                }
+            },
+        )
+    }
+}
+
+/// Tells systemd, where it listens.
+fn say(what: &[NotifyState<'_>]) {
+    // Whoever does not listen need not be told.
+    let _ = sd_notify::notify(what);
+}
