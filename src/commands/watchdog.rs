@@ -12,13 +12,11 @@ use crate::cli::names;
 use crate::context::Context;
 use crate::error::Result;
 use crate::watchdog::{self, Asking, Finding, Severity, Talk};
-use roster::{OnRoot, load};
+use roster::{Purpose, load};
 
 /// Arguments of `qctl watchdog`.
 #[derive(Args, Debug)]
-#[command(
-    args_conflicts_with_subcommands = true,
-    after_help = "Without an action it starts all workers.
+#[command(after_help = "Without an action it starts all workers.
 
 Keep them alive from crontab, or with `run` from systemd or as a container's main process:
   * * * * * qctl watchdog check
@@ -28,8 +26,7 @@ Examples:
   qctl watchdog status
   qctl watchdog stop mail
   qctl watchdog restart mail
-  qctl watchdog status --format nagios"
-)]
+  qctl watchdog status --format nagios")]
 pub struct WatchdogArgs {
     #[command(subcommand)]
     action: Option<Action>,
@@ -106,7 +103,7 @@ pub fn run(args: &WatchdogArgs, context: &Context) -> Result<Outcome> {
 
 fn start(context: &Context, names: &[String]) -> Result<Outcome> {
     context.log(LevelFilter::WARN)?;
-    let loaded = load(context, names, OnRoot::BecomeOwner)?;
+    let loaded = load(context, names, Purpose::Change)?;
     let findings = loaded.site.start(&loaded.roster, names)?;
     let shown: Vec<&Finding> = findings.iter().collect();
     report::findings(context, &shown)?;
@@ -115,7 +112,8 @@ fn start(context: &Context, names: &[String]) -> Result<Outcome> {
 
 fn check(context: &Context, names: &[String], dry: bool) -> Result<Outcome> {
     context.log(LevelFilter::WARN)?;
-    let loaded = load(context, names, OnRoot::BecomeOwner)?;
+    let purpose = if dry { Purpose::Look } else { Purpose::Change };
+    let loaded = load(context, names, purpose)?;
     let findings = loaded.site.check(&loaded.roster, names, dry)?;
     let is_all = context.global.verbose > 0;
     let shown: Vec<&Finding> = findings
@@ -128,7 +126,7 @@ fn check(context: &Context, names: &[String], dry: bool) -> Result<Outcome> {
 
 fn stop(context: &Context, names: &[String], now: bool) -> Result<Outcome> {
     context.log(LevelFilter::WARN)?;
-    let loaded = load(context, names, OnRoot::BecomeOwner)?;
+    let loaded = load(context, names, Purpose::Change)?;
     let asking = if now { Asking::Now } else { Asking::Drain };
     let mut lines = report::Lines::new(context);
     loaded
@@ -140,7 +138,7 @@ fn stop(context: &Context, names: &[String], now: bool) -> Result<Outcome> {
 
 fn restart(context: &Context, names: &[String]) -> Result<Outcome> {
     context.log(LevelFilter::WARN)?;
-    let loaded = load(context, names, OnRoot::BecomeOwner)?;
+    let loaded = load(context, names, Purpose::Change)?;
     let mut lines = report::Lines::new(context);
     loaded
         .site
@@ -151,7 +149,7 @@ fn restart(context: &Context, names: &[String]) -> Result<Outcome> {
 
 fn status(context: &Context, names: &[String], format: Option<StatusFormat>) -> Result<Outcome> {
     context.log(LevelFilter::WARN)?;
-    let loaded = load(context, names, OnRoot::Stay)?;
+    let loaded = load(context, names, Purpose::Look)?;
     let all = loaded.site.status(&loaded.roster, names);
     let usual = if context.output.is_json() {
         StatusFormat::Json
@@ -179,7 +177,7 @@ fn keep(context: &Context, names: &[String]) -> Result<Outcome> {
         quiet: context.global.quiet,
     };
     let mut load = || {
-        let mut loaded = load(context, names, OnRoot::BecomeOwner)?;
+        let mut loaded = load(context, names, Purpose::Change)?;
         loaded.site.talk = Some(talk);
         Ok(loaded)
     };

@@ -36,7 +36,7 @@ pub use marked::{Sweep, end_marked};
 pub use output::{LineSink, Stream};
 pub use pool::{Pool, Running};
 pub use run::{ChildOutput, Ended, GRACE, Job, Runner, Stopped};
-pub use service::{Account, Limit, Service};
+pub use service::{Account, Limit, Service, close_inherited};
 pub use signals::{is_ignored, signal_name, signal_number};
 pub use spawn::{Program, SpawnError};
 pub use stat::{Stat, all_pids};

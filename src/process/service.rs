@@ -96,6 +96,13 @@ impl Account {
     }
 }
 
+/// Closes what this process was given by whoever started it, but for the standard streams: somebody may wait for the end of a
+/// pipe that it knows nothing of. Only for a program that has just begun and has opened nothing itself.
+pub fn close_inherited() {
+    // SAFETY: nothing in this process refers to a descriptor above the standard streams yet, so none is closed under anybody.
+    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+}
+
 fn group_number(group: &str) -> Result<u32, String> {
     if let Ok(number) = group.parse() {
         return Ok(number);

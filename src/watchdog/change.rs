@@ -199,6 +199,8 @@ impl Site {
                 };
                 let (severity, text) = match record.state {
                     State::Running => (Severity::Mended, format!("restarted (pid {})", pid_of(&record))),
+                    // Its keeper had been killed, which counts as a failure of its own.
+                    State::Backoff if old.is_none() && record.failures <= 1 => continue,
                     State::Backoff | State::Parked => {
                         failed.push(id.worker.clone());
                         let (severity, text) = condition(&record);

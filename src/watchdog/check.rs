@@ -70,7 +70,7 @@ pub(super) struct Known<'a> {
 
 /// Decides about one instance.
 pub(super) fn decide(known: Known<'_>) -> Action {
-    let runs_otherwise = |wanted: &Wanted| known.record.is_some_and(|record| record.digest != wanted.digest);
+    let runs_otherwise = |wanted: &Wanted| known.record.is_some_and(|record| wanted.is_other_than(&record.digest));
     match (known.wanted, known.kept) {
         (Some(_), false) if !known.stopped => Action::Keep,
         (Some(wanted), true) if !known.stopped && runs_otherwise(wanted) => {
@@ -116,7 +116,9 @@ impl Site {
                 .map(|wanted| finding(&wanted.spec.id, Severity::Mended, "would be started".to_owned()))
                 .collect());
         }
-        self.folder.make()?;
+        if !dry {
+            self.folder.make()?;
+        }
         let mut seen = self.look(roster, names, others)?;
         let strays = self.strays(&seen)?;
         let folder = self.folder.true_path()?;

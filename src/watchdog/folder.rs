@@ -25,6 +25,8 @@ use crate::error::{Error, ErrorKind as Kind, Result};
 
 /// Its name within the folder of the state.
 const NAME: &str = "watchdog";
+/// The length of the key.
+const KEY: usize = 32;
 /// As long as a name in a folder can be, less what is put behind it.
 const LONGEST_NAME: usize = 200;
 
@@ -158,6 +160,11 @@ impl Folder {
         found
     }
 
+    /// Whether anything was ever kept here.
+    pub fn is_used(&self) -> bool {
+        !self.instances().is_empty()
+    }
+
     fn stopped(&self, worker: &str) -> PathBuf {
         self.path.join(format!("{}.stopped", encoded(worker)))
     }
@@ -188,19 +195,23 @@ impl Folder {
         }
     }
 
+    /// The key, if it is there and may be read.
+    pub fn read_key(&self) -> Option<Vec<u8>> {
+        fs::read(self.path.join("key")).ok().filter(|key| key.len() == KEY)
+    }
+
     /// The key of the digests. A digest stands where all may read it, and what it is of may be a secret.
     pub fn key(&self) -> Result<Vec<u8>> {
-        const LENGTH: usize = 32;
         let path = self.path.join("key");
         let unreadable = |error: &io::Error| unwritable(&path, error);
         loop {
             match fs::read(&path) {
-                Ok(key) if key.len() == LENGTH => return Ok(key),
+                Ok(key) if key.len() == KEY => return Ok(key),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(unreadable(&error)),
             }
-            let mut key = [0; LENGTH];
+            let mut key = [0; KEY];
             getrandom::fill(&mut key).map_err(|error| Error::general("no random bytes can be had").because(error))?;
             // Whole or not at all, and the first one wins: two that begin at once must go on with the same key.
             let fresh = self.path.join(format!("key.{:016x}", fastrand::u64(..)));
@@ -212,7 +223,7 @@ impl Folder {
                     .mode(0o600)
                     .open(&fresh)?;
                 file.write_all(&key)?;
-                if fs::metadata(&path).is_ok_and(|facts| facts.len() != LENGTH as u64) {
+                if fs::metadata(&path).is_ok_and(|facts| facts.len() != KEY as u64) {
                     fs::rename(&fresh, &path)
                 } else {
                     fs::hard_link(&fresh, &path)

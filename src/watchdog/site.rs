@@ -24,8 +24,15 @@ const REPLY_WITHIN: Duration = Duration::from_secs(10);
 pub struct Wanted {
     /// How it is to run.
     pub spec: Spec,
-    /// Stands for that and for the configuration that the worker reads.
+    /// Stands for that and for the configuration that the worker reads; empty where it cannot be known.
     pub digest: String,
+}
+
+impl Wanted {
+    /// Whether what runs with this digest runs with another configuration.
+    pub(super) fn is_other_than(&self, digest: &str) -> bool {
+        !self.digest.is_empty() && self.digest != digest
+    }
 }
 
 /// Where workers are kept, by whom and for which configuration.

@@ -111,7 +111,7 @@ impl Site {
                 .and_then(|beat| beat.last_at)
                 .map(|at| seconds(wall_now() - at)),
             last_message: beat.and_then(|beat| beat.last),
-            outdated: keeper.is_some_and(|record: &Record| record.digest != wanted.digest),
+            outdated: keeper.is_some_and(|record: &Record| wanted.is_other_than(&record.digest)),
             log: wanted.spec.log_file(&self.folder),
             id: id.clone(),
         }

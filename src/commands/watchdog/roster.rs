@@ -23,17 +23,17 @@ const SPREAD: f64 = 0.1;
 /// Steps of this size, modulo 1, are spread evenly however many there are.
 const GOLDEN: f64 = 0.618_034;
 
-/// What is done where root looks after the workers of another user.
+/// What the configuration is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OnRoot {
-    /// Everything is done as that user.
-    BecomeOwner,
-    /// Nothing is changed, so it does not matter.
-    Stay,
+pub(super) enum Purpose {
+    /// To change something. Root looks after the workers of another user as that user from here on.
+    Change,
+    /// Only to look, which anyone may.
+    Look,
 }
 
 /// Reads the configuration, and what it wants to run.
-pub(super) fn load(context: &Context, names: &[String], on_root: OnRoot) -> Result<Loaded> {
+pub(super) fn load(context: &Context, names: &[String], purpose: Purpose) -> Result<Loaded> {
     let place = context.load()?;
     let config = &place.config;
     let Some(file) = config.file.as_deref() else {
@@ -43,7 +43,13 @@ pub(super) fn load(context: &Context, names: &[String], on_root: OnRoot) -> Resu
         ));
     };
     let folder = Folder::within(&config.watchdog_folder()?);
-    if on_root == OnRoot::BecomeOwner {
+    if config.workers.is_empty() && !folder.is_used() {
+        return Err(Error::config(format!(
+            "{}: there are no workers; say under `workers:` what is to be kept alive, such as `mail: {{ consumer: mail }}`",
+            file.display()
+        )));
+    }
+    if purpose == Purpose::Change {
         become_owner(&folder, config)?;
         folder.make()?;
     }
@@ -51,32 +57,19 @@ pub(super) fn load(context: &Context, names: &[String], on_root: OnRoot) -> Resu
     let program = program()?;
     let mut site = Site::new(folder, file.display().to_string(), program.clone(), account)?;
     site.inherited = inherited();
-    let key = match on_root {
-        OnRoot::BecomeOwner => site.folder.key()?,
-        // Without it nothing can be said of older configurations.
-        OnRoot::Stay => site.folder.key().unwrap_or_default(),
+    let key = match purpose {
+        Purpose::Change => Some(site.folder.key()?),
+        Purpose::Look => site.folder.read_key(),
     };
     let maker = Maker {
         config,
         file,
         program: &program,
-        key: &key,
+        key: key.as_deref(),
     };
     let mut roster = Vec::new();
     for entry in config.workers.values() {
         roster.extend(maker.instances(entry)?);
-    }
-    if roster.is_empty()
-        && site
-            .folder
-            .path()
-            .read_dir()
-            .map_or(true, |mut entries| entries.next().is_none())
-    {
-        return Err(Error::config(format!(
-            "{}: there are no workers; say under `workers:` what is to be kept alive, such as `mail: {{ consumer: mail }}`",
-            file.display()
-        )));
     }
     check_names(config, names, file)?;
     Ok(Loaded {
@@ -162,7 +155,8 @@ struct Maker<'a> {
     config: &'a Config,
     file: &'a Path,
     program: &'a Path,
-    key: &'a [u8],
+    /// `None`: not to be had, so nothing can be said of older configurations.
+    key: Option<&'a [u8]>,
 }
 
 impl Maker<'_> {
@@ -183,7 +177,7 @@ impl Maker<'_> {
                     argv: self.argv(entry, number)?,
                     ..base.clone()
                 };
-                let digest = spec.digest(self.key, &reads);
+                let digest = self.key.map(|key| spec.digest(key, &reads)).unwrap_or_default();
                 Ok(Wanted { spec, digest })
             })
             .collect()
@@ -320,7 +314,10 @@ impl Maker<'_> {
         let mut files: BTreeSet<PathBuf> = self.config.files.iter().cloned().collect();
         files.extend(entry.restart_on.iter().cloned());
         match &entry.runs {
-            WorkerRuns::Program(argv) => files.extend(argv.iter().filter(|word| word.contains('/')).map(PathBuf::from)),
+            WorkerRuns::Program(argv) => {
+                let cwd = entry.cwd.as_ref().unwrap_or(&entry.folder);
+                files.extend(argv.iter().filter(|word| word.contains('/')).map(|word| cwd.join(word)));
+            }
             WorkerRuns::Consumer { .. } => {
                 files.insert(self.program.to_owned());
                 for connection in self.config.connections.values() {

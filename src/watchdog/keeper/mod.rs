@@ -35,7 +35,7 @@ use super::record::{Record, State, boot_now};
 use super::verdict::End;
 use super::watched::Watched;
 use crate::events::Journal;
-use crate::process::{Identity, Life};
+use crate::process::{Identity, Life, close_inherited};
 
 /// The hidden subcommand that makes this program a keeper.
 pub const SUBCOMMAND: &str = "__keeper";
@@ -142,6 +142,7 @@ struct Keeper {
 
 impl Keeper {
     fn begin(talk: impl FnOnce(Talk)) -> io::Result<Self> {
+        close_inherited();
         // Before anything else: what is sent from now on waits until it is read.
         let mask: SigSet = [
             NixSignal::SIGTERM,
