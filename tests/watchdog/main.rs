@@ -19,6 +19,7 @@ mod hearts;
 mod identity;
 mod kills;
 mod reports;
+mod samples;
 mod services;
 mod trees;
 mod verbs;
