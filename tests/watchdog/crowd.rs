@@ -36,7 +36,7 @@ fn a_hundred_workers_are_started_looked_after_and_stopped() {
     yard.finish();
 }
 
-/// The time of the test below; the full minute with QCTL_TEST_CROWD=60.
+/// The time of the test below; the full minute with `QCTL_TEST_CROWD=60`.
 fn time() -> Duration {
     let seconds = std::env::var("QCTL_TEST_CROWD").ok().and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(8))
@@ -63,7 +63,7 @@ fn checks_from_eight_processes_at_once_never_make_two_of_one_and_never_leave_non
                 }
             });
         }
-        let mut seen_alive = vec![Instant::now(); 4];
+        let mut seen_alive = [Instant::now(); 4];
         let mut round = 0;
         let mut longest = Duration::ZERO;
         while Instant::now() < until {

@@ -122,10 +122,10 @@ fn no_message_is_lost_when_a_consumer_or_its_keeper_is_killed() {
         "job",
         "read -r n\nexec 9>>\"job.$n\"\nflock -n 9 || echo \"job $n\" >> overlaps\nsleep 0.05\necho \"$n\" >> done",
     );
-    let bodies: String = (0..200).map(|number| format!("{number}\n")).collect();
+    let bodies: Vec<String> = (0..200).map(|number| number.to_string()).collect();
     yard.place
         .run(["queuemessage", "jobs", "--lines", "-"])
-        .stdin(bodies)
+        .stdin(bodies.join("\n"))
         .any_stdout()
         .any_stderr()
         .check();
