@@ -90,7 +90,12 @@ fn the_readme_works_as_printed() {
             "queuemessage",
             "consumer",
             "queuecommand",
-            "queuecommand"
+            "queuecommand",
+            "watchdog",
+            "watchdog",
+            "watchdog",
+            "watchdog",
+            "watchdog"
         ],
         "all of the console blocks were run"
     );
