@@ -11,6 +11,7 @@ use super::Outcome;
 use crate::cli::names;
 use crate::context::Context;
 use crate::error::Result;
+use crate::output::one_line;
 use crate::watchdog::{self, Asking, Finding, Severity, Talk};
 use roster::{Purpose, load};
 
@@ -95,6 +96,18 @@ pub fn run(args: &WatchdogArgs, context: &Context) -> Result<Outcome> {
         Some(Action::Start(names)) => start(context, &names.workers),
         Some(Action::Stop { now, names }) => stop(context, &names.workers, *now),
         Some(Action::Check { dry_run, names }) => check(context, &names.workers, *dry_run),
+        // A monitor reads one line and a code from 0 to 3, whatever is wrong.
+        Some(Action::Status {
+            format: Some(StatusFormat::Nagios),
+            names,
+        }) => match status(context, &names.workers, Some(StatusFormat::Nagios)) {
+            Ok(outcome) => Ok(outcome),
+            Err(error) => {
+                let text = one_line(&format!("WORKERS UNKNOWN - {error}")).replace('|', "_");
+                context.output.line(text)?;
+                Ok(Outcome(3))
+            }
+        },
         Some(Action::Status { format, names }) => status(context, &names.workers, *format),
         Some(Action::Restart(names)) => restart(context, &names.workers),
         Some(Action::Run(names)) => keep(context, &names.workers),
@@ -104,7 +117,10 @@ pub fn run(args: &WatchdogArgs, context: &Context) -> Result<Outcome> {
 fn start(context: &Context, names: &[String]) -> Result<Outcome> {
     context.log(LevelFilter::WARN)?;
     let loaded = load(context, names, Purpose::Change)?;
-    let findings = loaded.site.start(&loaded.roster, names)?;
+    let findings = loaded.site.start(&loaded.roster, names, &mut |id| {
+        let text = format!("qctl: {id} was asked to stop and finishes its work; it is started when that is done");
+        context.output.note(one_line(&text));
+    })?;
     let shown: Vec<&Finding> = findings.iter().collect();
     report::findings(context, &shown)?;
     Ok(outcome(&findings))

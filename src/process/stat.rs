@@ -18,7 +18,7 @@ pub fn all_pids() -> Vec<Pid> {
 }
 
 /// Whose process it is.
-pub(super) fn user_of(pid: Pid) -> Option<u32> {
+pub fn user_of(pid: Pid) -> Option<u32> {
     Some(fs::metadata(format!("/proc/{}", pid.as_raw_nonzero())).ok()?.uid())
 }
 

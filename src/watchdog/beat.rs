@@ -11,6 +11,8 @@ use std::time::Duration;
 use rustix::fs::{Timestamps, futimens};
 use serde::{Deserialize, Serialize};
 
+use super::folder::{open_to_read, open_with_mode};
+
 /// The variable that names the file.
 pub const VARIABLE: &str = "QCTL_HEARTBEAT";
 
@@ -87,13 +89,13 @@ fn now() -> Timestamps {
 /// What the file says; `None`: nothing that can be read.
 pub fn read(path: &Path) -> Option<Beat> {
     let mut bytes = [0; LENGTH];
-    let length = File::open(path).ok()?.read_at(&mut bytes, 0).ok()?;
+    let length = open_to_read(path).ok()?.read_at(&mut bytes, 0).ok()?;
     serde_json::from_slice(bytes[..length].split(|byte| *byte == b'\n').next()?).ok()
 }
 
 /// Empties the file for a new worker, whose it will be.
 pub(super) fn prepare(path: &Path, owner: Option<u32>) -> io::Result<File> {
-    let file = super::folder::open(path)?;
+    let file = open_with_mode(path, 0o644)?;
     file.write_all_at(&[b'\n'; LENGTH], 0)?;
     file.set_len(LENGTH as u64)?;
     if let Some(owner) = owner {

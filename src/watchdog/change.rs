@@ -1,7 +1,6 @@
 //! What an operator asks for: started, stopped, started anew.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,13 +35,37 @@ pub type Progress<'a> = dyn FnMut(&Finding) + 'a;
 
 impl Site {
     /// Writes down that these workers are to run, and starts those that do not.
-    pub fn start(&self, roster: &[Wanted], names: &[String]) -> Result<Vec<Finding>> {
+    /// `waits` is told of each that has to finish its last work before.
+    pub fn start(
+        &self,
+        roster: &[Wanted],
+        names: &[String],
+        waits: &mut dyn FnMut(&InstanceId),
+    ) -> Result<Vec<Finding>> {
         self.folder.make()?;
         for wanted in roster.iter().filter(|wanted| is_chosen(names, &wanted.spec.id)) {
             self.folder.start(&wanted.spec.id.worker)?;
         }
         let begun = Instant::now();
         let mut findings = self.check(roster, names, false)?;
+        // What is still at its last work is started when that is done.
+        for finding in &mut findings {
+            let Some(wanted) = roster.iter().find(|wanted| wanted.spec.id == finding.id) else {
+                continue;
+            };
+            if self.is_ending(&finding.id) {
+                waits(&finding.id);
+            }
+            while self.is_ending(&finding.id) {
+                thread::sleep(LOOK);
+                if !self.is_ending(&finding.id) {
+                    let again = self.look_after(std::slice::from_ref(wanted), &[], false, false)?;
+                    if let Some(again) = again.into_iter().next() {
+                        *finding = again;
+                    }
+                }
+            }
+        }
         let until = begun + EARLY;
         for finding in findings
             .iter_mut()
@@ -67,28 +90,37 @@ impl Site {
         Ok(findings)
     }
 
+    /// Whether its keeper is about to end for good, and nobody is there to take its place.
+    fn is_ending(&self, id: &InstanceId) -> bool {
+        let record = self.record(id).filter(|record| record.is_of(&self.life));
+        record.is_some_and(|record| record.state == State::Stopping && record.is_last && record.keeper.find().is_some())
+            && !self.folder.has_successor(id)
+    }
+
     /// Writes down that these workers are to be stopped, has them ended, and waits until nothing of them is left.
     pub fn stop(&self, roster: &[Wanted], names: &[String], asking: Asking, progress: &mut Progress<'_>) -> Result<()> {
         self.folder.make()?;
         let mut open: BTreeMap<InstanceId, Stopping> = BTreeMap::new();
         for wanted in roster.iter().filter(|wanted| is_chosen(names, &wanted.spec.id)) {
             self.folder.stop(&wanted.spec.id.worker)?;
-            open.insert(wanted.spec.id.clone(), Stopping::new());
+            open.insert(wanted.spec.id.clone(), Stopping::new(true));
         }
         for id in self.folder.instances() {
             let is_ours = || self.record(&id).is_some_and(|record| self.is_ours(&record));
             if is_chosen(names, &id) && !open.contains_key(&id) && is_ours() {
-                open.insert(id, Stopping::new());
+                open.insert(id, Stopping::new(false));
             }
         }
-        self.end(open, &mut || asking, progress)
+        self.end(open, &mut || asking, true, progress)
     }
 
-    /// Has these instances ended, and waits until nothing of them is left. `asking` is asked again and again.
+    /// Has these instances ended, and waits until nothing of them is left. `asking` is asked again and again. `is_wish`:
+    /// the operator wishes it, and may wish otherwise meanwhile.
     pub(super) fn end(
         &self,
         mut open: BTreeMap<InstanceId, Stopping>,
         asking: &mut dyn FnMut() -> Asking,
+        is_wish: bool,
         progress: &mut Progress<'_>,
     ) -> Result<()> {
         let folder = self.folder.true_path()?;
@@ -98,11 +130,20 @@ impl Site {
             let asking = asking();
             for id in ids {
                 let Some(stopping) = open.get_mut(&id) else { continue };
+                if is_wish && stopping.is_configured && !self.folder.is_stopped(&id.worker) {
+                    progress(&Finding {
+                        severity: Severity::Mended,
+                        text: "was started again meanwhile".to_owned(),
+                        id: id.clone(),
+                    });
+                    open.remove(&id);
+                    continue;
+                }
                 let Some(lock) = self.folder.take(&id)? else {
                     self.ask(&id, stopping, asking)?;
                     continue;
                 };
-                let record = Record::read(&lock);
+                let record = self.record(&id);
                 let is_unclean = match &record {
                     Some(record) => record.is_unclean(&self.life),
                     None => strays
@@ -223,7 +264,7 @@ impl Site {
     }
 
     pub(super) fn record(&self, id: &InstanceId) -> Option<Record> {
-        Record::read(&File::open(self.folder.state(id)).ok()?)
+        self.folder.record(id)
     }
 }
 
@@ -236,6 +277,8 @@ fn pid_of(record: &Record) -> String {
 /// An instance that is being stopped.
 #[derive(Debug)]
 pub(super) struct Stopping {
+    /// It is on the roster, so that it could be wished to run.
+    is_configured: bool,
     /// The keeper that was asked, and how.
     asked: Option<(Identity, Asking)>,
     was_there: bool,
@@ -244,8 +287,9 @@ pub(super) struct Stopping {
 }
 
 impl Stopping {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(is_configured: bool) -> Self {
         Self {
+            is_configured,
             asked: None,
             was_there: false,
             cleared: 0,

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -13,6 +15,10 @@ use super::plan::{Spec, Task};
 use super::record::{Record, State, boot_now};
 use super::site::{Site, Starting, Wanted};
 use crate::error::Result;
+use crate::process::Found;
+
+/// How long a keeper may take from its lock to its first record.
+const BEGINNING: Duration = Duration::from_millis(500);
 
 /// How bad something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -187,10 +193,7 @@ impl Site {
 
     fn see<'a>(&self, id: InstanceId, wanted: Option<&'a Wanted>, stopped: bool) -> Result<Seen<'a>> {
         let lock = self.folder.take(&id)?;
-        let record = match &lock {
-            Some(file) => Record::read(file),
-            None => self.record(&id),
-        };
+        let record = self.record(&id);
         Ok(Seen {
             id,
             wanted,
@@ -276,7 +279,12 @@ impl Site {
             },
             Action::Forget => {
                 // The lock is held, so nobody begins to keep it meanwhile.
-                for path in [self.folder.beat(&id), self.folder.next(&id), self.folder.state(&id)] {
+                for path in [
+                    self.folder.beat(&id),
+                    self.folder.next(&id),
+                    self.folder.state(&id),
+                    self.folder.lock(&id),
+                ] {
                     let _ = fs::remove_file(path);
                 }
                 Ok(Done::Nothing)
@@ -291,10 +299,18 @@ impl Site {
         if seen.stopped {
             return finding(id, Severity::Fine, "stopped, as the operator wants it".to_owned());
         }
-        let Some(record) = seen.record.as_ref().filter(|record| record.is_of(&self.life)) else {
-            return finding(id, Severity::Fine, "is being started".to_owned());
+        let Some((record, keeper)) = self.kept(id, seen.record.as_ref()) else {
+            if self.has_keeper(id) {
+                let text = "is kept; its record was spoilt, and is written anew within seconds";
+                return finding(id, Severity::Fine, text.to_owned());
+            }
+            let text = format!(
+                "its lock {} is held, and no keeper of it is to be seen; if that stays so, see who holds it (fuser), and end that",
+                self.folder.lock(id).display()
+            );
+            return finding(id, Severity::Backoff, text);
         };
-        if let Some(keeper) = record.keeper.find().filter(|keeper| keeper.stat.suspended) {
+        if keeper.stat.suspended {
             return if keeper.signal(Signal::CONT).is_ok() {
                 let text = "its keeper was suspended (SIGSTOP), and goes on";
                 finding(id, Severity::Mended, text.to_owned())
@@ -304,8 +320,38 @@ impl Site {
                 finding(id, Severity::Backoff, text)
             };
         }
-        let (severity, text) = condition(record);
+        let (severity, text) = condition(&record);
         finding(id, severity, text)
+    }
+
+    /// Whether a keeper of it is there, whatever its record says. All processes are looked at.
+    fn has_keeper(&self, id: &InstanceId) -> bool {
+        let Ok(folder) = self.folder.true_path() else {
+            return false;
+        };
+        let mark = marks::mark(&folder, id);
+        let own = rustix::process::geteuid().as_raw();
+        let is_keeper = |process: &marks::Marked| process.is_keeper && process.user == own;
+        marks::find(|found| found == mark).values().flatten().any(is_keeper)
+    }
+
+    /// The keeper of an instance whose lock is held, and what it says. One that is just beginning, or another check that is
+    /// about to start it, is given a moment.
+    fn kept(&self, id: &InstanceId, known: Option<&Record>) -> Option<(Record, Found)> {
+        let until = Instant::now() + BEGINNING;
+        let mut record = known.cloned();
+        loop {
+            let living = record.filter(|record| record.is_of(&self.life));
+            let keeper = living.and_then(|record| Some((record.keeper.find()?, record)));
+            if let Some((keeper, record)) = keeper {
+                return Some((record, keeper));
+            }
+            if Instant::now() >= until {
+                return None;
+            }
+            thread::sleep(Duration::from_millis(5));
+            record = self.record(id);
+        }
     }
 
     /// What came of starting a keeper.
@@ -335,12 +381,12 @@ impl Site {
 
     /// Starts the successor of a keeper.
     pub(super) fn succeed(&self, wanted: &Wanted, reason: &str) -> Result<Starting> {
-        let path = self.folder.state(&wanted.spec.id);
-        let state = super::folder::open(&path).map_err(|error| unwritable(&path, &error))?;
+        let path = self.folder.lock(&wanted.spec.id);
+        let lock = super::folder::open(&path).map_err(|error| unwritable(&path, &error))?;
         let task = Task::Succeed {
             reason: reason.to_owned(),
         };
-        self.start_keeper(state, wanted, task)
+        self.start_keeper(lock, wanted, task)
     }
 
     /// Has what is left of an instance ended.

@@ -5,22 +5,28 @@
 //! events.jsonl    what was started and stopped, one JSON document a line
 //! W.stopped       the operator wants worker W stopped
 //! W.turn          locked by the keeper of W that restarts its instance in turn
-//! W.N.state       locked by the keeper of instance N, and its record
+//! W.run           locked by whoever keeps W in the foreground
+//! W.N.lock        locked by the keeper of instance N
 //! W.N.next        locked by the keeper that is to take over
+//! W.N.state       the keeper's record
 //! W.N.beat        the worker's heartbeat
 //! log/W.N.log     what the worker prints
 //! ```
+//!
+//! Locks are files of their own that nobody else may open: whoever can open a file can lock it. Records may be read by all.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::record::Record;
 use crate::error::{Error, ErrorKind as Kind, Result};
 
 /// Its name within the folder of the state.
@@ -69,8 +75,19 @@ impl Folder {
 
     /// Makes it, with its `log` folder. Everyone may look at records; logs are the owner's.
     pub fn make(&self) -> Result<()> {
-        let make = |path: &Path, mode: u32| {
+        if fs::symlink_metadata(&self.path).is_ok_and(|facts| facts.is_symlink()) {
+            return Err(Error::not_allowed(format!(
+                "the watchdog's state {} is a link, which whoever made it could lead anywhere; name the folder itself with `state_dir:`",
+                self.path.display()
+            )));
+        }
+        let make = |path: &Path, mode: u32| -> Result<()> {
+            if path.is_dir() {
+                return Ok(());
+            }
             let made = DirBuilder::new().recursive(true).mode(mode).create(path);
+            // Whatever the mask of whoever makes it.
+            let made = made.and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)));
             made.map_err(|error| unwritable(path, &error))
         };
         make(&self.path, 0o755)?;
@@ -105,9 +122,25 @@ impl Folder {
         self.of_instance(id, "beat")
     }
 
-    /// An instance's lock and record.
-    pub fn state(&self, id: &InstanceId) -> PathBuf {
+    /// An instance's record.
+    pub(super) fn state(&self, id: &InstanceId) -> PathBuf {
         self.of_instance(id, "state")
+    }
+
+    /// What an instance's keeper has written down; `None`: nothing that can be read, or what another one's has.
+    pub(super) fn record(&self, id: &InstanceId) -> Option<Record> {
+        let file = open_to_read(&self.state(id)).ok()?;
+        Record::read(&file).filter(|record| record.id == *id)
+    }
+
+    /// An instance's lock.
+    pub(super) fn lock(&self, id: &InstanceId) -> PathBuf {
+        self.of_instance(id, "lock")
+    }
+
+    /// The lock of whoever keeps a worker in the foreground.
+    pub(super) fn run(&self, worker: &str) -> PathBuf {
+        self.path.join(format!("{}.run", encoded(worker)))
     }
 
     /// The lock of a keeper that is to take over.
@@ -117,7 +150,7 @@ impl Folder {
 
     /// Takes the lock of an instance that nobody keeps and nobody is about to; `None`: somebody does or is.
     pub(super) fn take(&self, id: &InstanceId) -> Result<Option<File>> {
-        let path = self.state(id);
+        let path = self.lock(id);
         let Some(lock) = try_lock(&path).map_err(|error| unwritable(&path, &error))? else {
             return Ok(None);
         };
@@ -149,7 +182,7 @@ impl Folder {
             .flatten()
             .filter_map(|entry| {
                 let name = entry.file_name();
-                let (worker, number) = name.to_str()?.strip_suffix(".state")?.rsplit_once('.')?;
+                let (worker, number) = name.to_str()?.strip_suffix(".lock")?.rsplit_once('.')?;
                 Some(InstanceId {
                     worker: decoded(worker)?,
                     number: number.parse().ok()?,
@@ -158,6 +191,11 @@ impl Folder {
             .collect();
         found.sort();
         found
+    }
+
+    /// The workers of which an instance is or was kept here.
+    pub fn workers(&self) -> BTreeSet<String> {
+        self.instances().into_iter().map(|id| id.worker).collect()
     }
 
     /// Whether anything was ever kept here.
@@ -197,7 +235,7 @@ impl Folder {
 
     /// The key, if it is there and may be read.
     pub fn read_key(&self) -> Option<Vec<u8>> {
-        fs::read(self.path.join("key")).ok().filter(|key| key.len() == KEY)
+        read_key_at(&self.path.join("key")).ok().filter(|key| key.len() == KEY)
     }
 
     /// The key of the digests. A digest stands where all may read it, and what it is of may be a secret.
@@ -205,7 +243,7 @@ impl Folder {
         let path = self.path.join("key");
         let unreadable = |error: &io::Error| unwritable(&path, error);
         loop {
-            match fs::read(&path) {
+            match read_key_at(&path) {
                 Ok(key) if key.len() == KEY => return Ok(key),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -239,16 +277,37 @@ impl Folder {
     }
 }
 
-/// Opens a lock file, and makes it where there is none.
+/// Opens a file that is to be written, and makes it where there is none, for its owner alone.
 pub(super) fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o644)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)
+    open_with_mode(path, 0o600)
+}
+
+/// As [`open`], with this mode. What is no plain file, or a link to one, is refused.
+pub(super) fn open_with_mode(path: &Path, mode: u32) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(mode);
+    plain(&mut options, path)
+}
+
+/// Opens a file that is to be read.
+pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+    plain(OpenOptions::new().read(true), path)
+}
+
+fn plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    // Without waiting: a pipe in its place would wait for somebody to write.
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = options.custom_flags(flags.bits().cast_signed()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is not a file; remove it"));
+    }
+    Ok(file)
+}
+
+fn read_key_at(path: &Path) -> io::Result<Vec<u8>> {
+    let mut key = Vec::new();
+    open_to_read(path)?.take(KEY as u64 + 1).read_to_end(&mut key)?;
+    Ok(key)
 }
 
 /// Takes a lock without waiting; `None`: another process has it.
@@ -354,7 +413,7 @@ mod tests {
             number,
         });
         for id in &ids {
-            open(&folder.state(id)).unwrap();
+            open(&folder.lock(id)).unwrap();
             open(&folder.beat(id)).unwrap();
         }
         folder.stop("mail").unwrap();

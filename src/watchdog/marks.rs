@@ -11,7 +11,7 @@ use std::path::Path;
 use rustix::process::{Pid, getpid};
 
 use super::folder::{InstanceId, encoded};
-use crate::process::{Identity, Stat, all_pids};
+use crate::process::{Identity, Stat, all_pids, user_of};
 
 /// A keeper's variable.
 pub(super) const KEEPER: &str = "QCTL_KEEPER";
@@ -31,6 +31,8 @@ pub(super) fn mark(folder: &Path, id: &InstanceId) -> String {
 pub(super) struct Marked {
     pub(super) identity: Identity,
     pub(super) parent: i32,
+    /// Whose it is.
+    pub(super) user: u32,
     /// It is a keeper, or the copy of one.
     pub(super) is_keeper: bool,
 }
@@ -44,6 +46,7 @@ pub(super) fn find(wanted: impl Fn(&str) -> bool) -> HashMap<String, Vec<Marked>
         let Some((mark, is_keeper)) = mark_of(pid, &mut buffer, &wanted) else {
             continue;
         };
+        let Some(user) = user_of(pid) else { continue };
         if let Some(stat) = Stat::of(pid).filter(|stat| stat.alive) {
             let identity = Identity {
                 pid: pid.as_raw_nonzero().get(),
@@ -52,6 +55,7 @@ pub(super) fn find(wanted: impl Fn(&str) -> bool) -> HashMap<String, Vec<Marked>
             found.entry(mark).or_default().push(Marked {
                 identity,
                 parent: stat.parent,
+                user,
                 is_keeper,
             });
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use super::folder::InstanceId;
 use crate::process::{Identity, Life};
 
 /// The whole file.
@@ -69,6 +70,8 @@ pub struct LastEnd {
 /// A keeper's record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
+    /// Whose it is.
+    pub id: InstanceId,
     /// The boot and pid namespace that all of it is of.
     pub life: Life,
     /// The keeper.
@@ -77,6 +80,8 @@ pub struct Record {
     pub worker: Option<Identity>,
     /// The state.
     pub state: State,
+    /// Its keeper was asked to end, and will not start it again.
+    pub is_last: bool,
     /// When the state began, in milliseconds of the boot's clock.
     pub since: u64,
     /// When the worker was started, in milliseconds since 1970.
@@ -185,10 +190,15 @@ mod tests {
 
     fn record() -> Record {
         Record {
+            id: InstanceId {
+                worker: "w".to_owned(),
+                number: 1,
+            },
             life: Life::current().unwrap(),
             keeper: Identity::own().unwrap(),
             worker: None,
             state: State::Backoff,
+            is_last: false,
             since: 1,
             started: Some(2),
             next: Some(3),

@@ -1,6 +1,7 @@
 //! Keeping workers in the foreground: for systemd, for containers, for people who watch.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -12,8 +13,9 @@ use sd_notify::NotifyState;
 
 use super::change::{Asking, Stopping};
 use super::check::{Severity, is_chosen};
-use super::folder::InstanceId;
+use super::folder::{InstanceId, try_lock, unwritable};
 use super::keeper::tree;
+use super::record::{Record, State};
 use super::site::{Site, Wanted};
 use super::watched::Watched;
 use crate::error::{Error, Result};
@@ -27,6 +29,8 @@ const AT_MOST_EVERY: Duration = Duration::from_secs(1);
 pub struct Loaded {
     /// Where and how.
     pub site: Site,
+    /// The key that its digests were made with.
+    pub key: Vec<u8>,
     /// What is wanted.
     pub roster: Vec<Wanted>,
     /// The files it was read from.
@@ -38,6 +42,8 @@ pub type Load<'a> = dyn FnMut() -> Result<Loaded> + 'a;
 
 /// Keeps workers until it is asked to end.
 struct Runner<'a> {
+    /// The locks that say that nobody else keeps the same workers in the foreground.
+    held: BTreeMap<String, File>,
     loaded: Loaded,
     names: &'a [String],
     files: Watched,
@@ -47,6 +53,26 @@ struct Runner<'a> {
     pinged: Instant,
     /// What was complained of last, so that it is said once.
     complaint: String,
+}
+
+/// Takes the locks of these workers that are not held already. Two in the foreground would each end the other's when they end.
+fn hold(held: &mut BTreeMap<String, File>, loaded: &Loaded, names: &[String]) -> Result<()> {
+    let ids = loaded.roster.iter().map(|wanted| &wanted.spec.id);
+    for id in ids.filter(|id| is_chosen(names, id)) {
+        if held.contains_key(&id.worker) {
+            continue;
+        }
+        let path = loaded.site.folder.run(&id.worker);
+        let Some(lock) = try_lock(&path).map_err(|error| unwritable(&path, &error))? else {
+            return Err(Error::temporary(format!(
+                "another `qctl watchdog run` keeps the worker {} ({} is locked); end that first, or name other workers",
+                id.worker,
+                path.display()
+            )));
+        };
+        held.insert(id.worker.clone(), lock);
+    }
+    Ok(())
 }
 
 /// What a signal asks for.
@@ -71,7 +97,10 @@ pub fn run(load: &mut Load<'_>, names: &[String]) -> Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(|error| Error::general("this process cannot adopt orphans").because(error))?;
     let loaded = load()?;
+    let mut held = BTreeMap::new();
+    hold(&mut held, &loaded, names)?;
     let mut runner = Runner {
+        held,
         files: Watched::new(&loaded.files),
         loaded,
         names,
@@ -102,6 +131,10 @@ pub fn run(load: &mut Load<'_>, names: &[String]) -> Result<()> {
         let since = runner.checked.map_or(EVERY, |checked| checked.elapsed());
         if since >= EVERY || (is_due && since >= AT_MOST_EVERY) {
             is_due = false;
+            // Somebody has removed the folder: digests made with the key before say nothing any more.
+            if runner.loaded.site.folder.read_key().as_ref() != Some(&runner.loaded.key) {
+                runner.reload(load);
+            }
             if let Err(error) = runner.check() {
                 runner.complain(&error.to_string());
             }
@@ -122,7 +155,11 @@ impl Runner<'_> {
                 Severity::Mended => tracing::info!(worker = %found.id, "{}", found.text),
                 // Keepers tell of their own workers; this is what nobody else tells of.
                 Severity::Backoff | Severity::Config => {
-                    if site.record(&found.id).is_none_or(|record| !site.is_ours(&record)) {
+                    let is_told = |record: Record| {
+                        let waits = matches!(record.state, State::Backoff | State::Parked);
+                        waits && record.keeper.find().is_some() && site.is_ours(&record)
+                    };
+                    if !site.record(&found.id).is_some_and(is_told) {
                         complaints.push(format!("{}: {}", found.id, found.text));
                     }
                 }
@@ -145,6 +182,9 @@ impl Runner<'_> {
         match load() {
             Ok(loaded) => {
                 tracing::info!("the configuration was read anew");
+                if let Err(error) = hold(&mut self.held, &loaded, self.names) {
+                    tracing::error!(%error, "a worker is kept twice");
+                }
                 self.files = Watched::new(&loaded.files);
                 self.loaded = loaded;
             }
@@ -210,7 +250,7 @@ impl Runner<'_> {
         let ids = self.loaded.roster.iter().map(|wanted| wanted.spec.id.clone());
         let open: BTreeMap<InstanceId, Stopping> = ids
             .filter(|id| is_chosen(self.names, id))
-            .map(|id| (id, Stopping::new()))
+            .map(|id| (id, Stopping::new(true)))
             .collect();
         tracing::info!("stopping: work is finished first; a second signal ends it at once");
         let mut asking = Asking::Drain;
@@ -223,6 +263,7 @@ impl Runner<'_> {
                 self.ping();
                 asking
             },
+            false,
             &mut |found| {
                 if found.severity == Severity::Mended {
                     tracing::info!(worker = %found.id, "{}", found.text);

@@ -79,8 +79,8 @@ impl Site {
         })
     }
 
-    /// Starts a keeper, with this open state file.
-    pub(super) fn start_keeper(&self, state: File, wanted: &Wanted, task: Task) -> Result<Starting> {
+    /// Starts a keeper, with this open lock.
+    pub(super) fn start_keeper(&self, lock: File, wanted: &Wanted, task: Task) -> Result<Starting> {
         let folder = self.folder.true_path()?;
         let id = wanted.spec.id.clone();
         let account = wanted.spec.account.as_ref().unwrap_or(&self.account).clone();
@@ -104,7 +104,7 @@ impl Site {
                 .arg(id.to_string())
                 .env_clear()
                 .env(KEEPER, mark(&folder, &id))
-                .stdin(state)
+                .stdin(lock)
                 .stdout(OwnedFd::from(theirs));
             if self.talk.is_none() {
                 command.stderr(Stdio::null());

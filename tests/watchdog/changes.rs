@@ -73,6 +73,17 @@ fn fewer_instances_and_removed_workers_are_stopped() {
 }
 
 #[test]
+fn a_removed_worker_can_still_be_stopped_by_name() {
+    let yard = Yard::new("  w: { run: [./honest] }\n  x: { run: [sleep, '1000'] }\n");
+    yard.dog(&["start"], 0);
+    let (w, x) = (yard.pid("w", 1), yard.pid("x", 1));
+    yard.configure("  w: { run: [./honest] }\n");
+    assert_eq!(yard.dog(&["stop", "x"], 0).stdout, "x.1: stopped\n");
+    assert!(!is_running(x) && is_running(w));
+    yard.finish();
+}
+
+#[test]
 fn a_wrong_configuration_touches_nothing() {
     let yard = Yard::honest(", instances: 2");
     yard.dog(&["start"], 0);

@@ -197,3 +197,59 @@ fn crontab_and_a_service_get_along() {
     assert_eq!(run.wait(), Some(0), "{}", run.stderr());
     yard.assert_gone();
 }
+
+#[test]
+fn a_second_one_is_refused() {
+    let yard = Yard::honest("");
+    let mut run = yard.place.start(["watchdog", "run"]);
+    yard.wait_state("w", 1, "running");
+    let pid = yard.pid("w", 1);
+    let error = yard.dog(&["run"], 75).stderr;
+    assert!(
+        error.contains("another `qctl watchdog run` keeps the worker w"),
+        "{error}"
+    );
+    assert!(is_running(pid));
+    run.signal(Signal::TERM);
+    assert_eq!(run.wait(), Some(0));
+}
+
+#[test]
+fn a_deleted_state_folder_does_not_set_it_against_crontab() {
+    let yard = Yard::honest("");
+    let mut run = yard.place.start(["watchdog", "run"]);
+    yard.wait_state("w", 1, "running");
+    fs::remove_dir_all(yard.folder()).unwrap();
+    wait_for("the second start", || {
+        yard.look_after();
+        yard.starts(1) >= 2
+    });
+    yard.wait_state("w", 1, "running");
+    let begun = Instant::now();
+    wait_for("a while", || {
+        yard.look_after();
+        begun.elapsed() > Duration::from_secs(7)
+    });
+    // The new key may reach one of the two a moment later.
+    assert!(yard.starts(1) <= 3, "{} starts", yard.starts(1));
+    run.signal(Signal::TERM);
+    assert_eq!(run.wait(), Some(0), "{}", run.stderr());
+    yard.assert_gone();
+}
+
+/// A keeper that cannot be made is told of, though the record is well.
+#[test]
+fn a_program_that_is_gone_is_told_of() {
+    let yard = Yard::honest("");
+    let copy = yard.place.path("qctl");
+    fs::copy(env!("CARGO_BIN_EXE_qctl"), &copy).unwrap();
+    let mut command = yard.place.command_of(copy.to_str().unwrap());
+    command.args(["watchdog", "run"]);
+    let mut run = yard.place.launch(command);
+    yard.wait_state("w", 1, "running");
+    fs::remove_file(&copy).unwrap();
+    kill(yard.keeper("w", 1), Signal::KILL);
+    run.wait_stderr("the keeper of w.1 cannot be started");
+    run.signal(Signal::TERM);
+    run.wait();
+}

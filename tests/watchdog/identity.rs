@@ -105,6 +105,31 @@ fn a_process_that_has_the_workers_number_is_left_alone() {
     }
 }
 
+/// Somebody has the lock, and the record in it names a keeper whose number is a stranger's by now.
+#[test]
+fn a_process_that_has_the_keepers_number_is_left_alone() {
+    let yard = ruin();
+    let mut stranger = Stranger::new();
+    forge(&yard, |record| {
+        record["keeper"]["pid"] = stranger.pid().into();
+        record["keeper"]["started"] = (stranger.started() - 1).into();
+        record["state"] = "running".into();
+        record["digest"] = "another".into();
+    });
+    let lock = fs::File::open(yard.folder().join("w.1.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    yard.dog(&["check"], 0);
+    let error = yard.dog(&["stop", "--now"], 75).stderr;
+    assert!(
+        error.contains("w.1 is kept by a process that cannot be seen from here"),
+        "{error}"
+    );
+    assert!(stranger.lives(), "a stranger was signalled");
+    drop(lock);
+    yard.finish();
+    assert!(stranger.lives());
+}
+
 #[test]
 fn a_process_without_the_mark_is_left_alone_even_if_the_record_names_it() {
     let yard = ruin();
@@ -211,4 +236,134 @@ fn two_configurations_in_one_folder_do_not_fight() {
     assert!(yard.of("w", 1)["pid"].is_u64());
     yard.dog(&["--config", "other.yml", "stop", "x", "--now"], 0);
     yard.finish();
+}
+
+#[test]
+fn a_spoilt_record_is_written_anew() {
+    let yard = Yard::honest("");
+    yard.dog(&["start"], 0);
+    yard.wait_state("w", 1, "running");
+    let (pid, state) = (yard.pid("w", 1), yard.folder().join("w.1.state"));
+    for spoil in [b"X".repeat(5000), Vec::new(), vec![0; 4096]] {
+        fs::write(&state, spoil).unwrap();
+        wait_for("the record", || yard.of("w", 1)["state"] == "running");
+        assert_eq!(yard.pid("w", 1), pid);
+    }
+    fs::remove_file(&state).unwrap();
+    wait_for("the record", || yard.of("w", 1)["state"] == "running");
+    assert_eq!(yard.starts(1), 1);
+    yard.finish();
+}
+
+#[test]
+fn a_record_of_another_instance_is_none() {
+    let yard = Yard::honest(", instances: 2");
+    yard.dog(&["start"], 0);
+    yard.wait_state("w", 1, "running");
+    yard.wait_state("w", 2, "running");
+    let pids = (yard.pid("w", 1), yard.pid("w", 2));
+    let record = fs::read(yard.folder().join("w.1.state")).unwrap();
+    fs::OpenOptions::new()
+        .write(true)
+        .open(yard.folder().join("w.2.state"))
+        .unwrap()
+        .write_all_at(&record, 0)
+        .unwrap();
+    yard.look_after();
+    wait_for("the record", || yard.of("w", 2)["state"] == "running");
+    assert_eq!((yard.pid("w", 1), yard.pid("w", 2)), pids);
+    assert_eq!((yard.starts(1), yard.starts(2)), (1, 1));
+    yard.finish();
+}
+
+/// Whoever may open a file may lock it, and a held lock keeps a worker from being kept.
+#[test]
+fn locks_are_for_nobody_else_and_one_that_is_held_is_told_of() {
+    let yard = Yard::honest("");
+    yard.dog(&["start"], 0);
+    yard.dog(&["stop"], 0);
+    for entry in fs::read_dir(yard.folder()).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&entry.metadata().unwrap().permissions()) & 0o777;
+        let is_private = name == "key"
+            || [".lock", ".next", ".turn", ".run"]
+                .iter()
+                .any(|end| name.ends_with(end));
+        assert!(!is_private || mode == 0o600, "{name}: {mode:o}");
+    }
+    let lock = fs::File::open(yard.folder().join("w.1.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockShared).unwrap();
+    let told = yard.dog(&["start"], 75).stdout;
+    assert!(told.contains("is held, and no keeper of it is to be seen"), "{told}");
+    drop(lock);
+    yard.dog(&["check"], 0);
+    wait_for("the worker", || yard.starts(1) == 2);
+    yard.finish();
+}
+
+#[test]
+fn what_lies_in_the_place_of_a_file_is_refused_and_hangs_nobody() {
+    for name in ["key", "w.1.lock", "w.1.state", "w.1.beat"] {
+        let yard = Yard::honest("");
+        yard.dog(&["stop"], 0);
+        yard.dog(&["check"], 0);
+        let path = yard.folder().join(name);
+        let _ = fs::remove_file(&path);
+        let made = Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let mut start = yard.place.start(["watchdog", "start"]);
+        let code = start.wait();
+        assert!(code.is_some(), "{name}");
+        yard.place.start(["watchdog", "status"]).wait();
+        fs::remove_file(&path).unwrap();
+        yard.look_after();
+        yard.finish();
+    }
+}
+
+#[test]
+fn a_link_in_the_place_of_the_folder_is_refused() {
+    let yard = Yard::honest("");
+    fs::create_dir_all(yard.place.path("state")).unwrap();
+    fs::create_dir(yard.place.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("../elsewhere", yard.folder()).unwrap();
+    let error = yard.dog(&["check"], 77).stderr;
+    assert!(error.contains("is a link"), "{error}");
+    assert_eq!(fs::read_dir(yard.place.path("elsewhere")).unwrap().count(), 0);
+}
+
+/// The mark alone, in the environment of somebody else's process, ends nothing.
+#[test]
+fn another_users_process_with_the_mark_is_left_alone() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root could signal it at all.
+        return;
+    }
+    let yard = Yard::honest("");
+    let mark = yard.folder().join("w.1");
+    let mut stranger = Stranger(
+        Command::new("setpriv")
+            .args([
+                "--reuid",
+                "65534",
+                "--regid",
+                "65534",
+                "--clear-groups",
+                "sleep",
+                "1000",
+            ])
+            .env("QCTL_WORKER", &mark)
+            .env("QCTL_KEEPER", &mark)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    wait_for("the stranger", || {
+        fs::read(format!("/proc/{}/cmdline", stranger.pid())).is_ok_and(|line| line.starts_with(b"sleep"))
+    });
+    yard.dog(&["check"], 0);
+    wait_for("the worker", || yard.starts(1) == 1);
+    assert!(stranger.lives());
+    yard.dog(&["stop", "--now"], 0);
+    assert!(stranger.lives());
 }

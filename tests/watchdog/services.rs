@@ -165,3 +165,36 @@ fn root_looks_after_another_users_workers_as_that_user() {
     yard.place.run(["watchdog", "check"]).check();
     yard.finish();
 }
+
+/// What a program prints at once is more than a pipe holds: it waits, and nothing is lost.
+#[test]
+fn a_worker_that_prints_in_bursts_loses_nothing() {
+    let yard = Yard::new("  w: { run: [./bursts], log: { size: 100M } }\n");
+    yard.place
+        .script("bursts", "seq 1 200000; echo \"end $?\"; exec sleep 1000");
+    yard.dog(&["start"], 0);
+    wait_for("the end of it", || yard.log("w", 1).ends_with("end 0\n"));
+    assert_eq!(
+        yard.log("w", 1)
+            .lines()
+            .filter(|line| line.bytes().all(|byte| byte.is_ascii_digit()))
+            .count(),
+        200_000
+    );
+    yard.finish();
+}
+
+/// Whoever starts the watchdog may wait for the end of a pipe, or hold a lock for as long as that takes.
+#[test]
+fn nothing_of_whoever_started_them_is_held_by_keepers_and_workers() {
+    let yard = Yard::honest("");
+    let program = env!("CARGO_BIN_EXE_qctl");
+    let mut shell = yard.place.command_of("/bin/sh");
+    let script = format!("exec 9>lock; flock -n 9; {{ {program} watchdog start 3>&1 >/dev/null 4>&3; }} | cat");
+    let output = shell.args(["-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let mut again = yard.place.command_of("flock");
+    let free = again.args(["-n", "lock", "true"]).status().unwrap();
+    assert!(free.success(), "the lock is held by a keeper or a worker");
+    yard.finish();
+}

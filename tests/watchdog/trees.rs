@@ -91,11 +91,15 @@ fn a_start_during_a_slow_stop_is_followed_by_one_worker() {
     wait_for("the worker", || yard.place.read("pids").lines().count() == 1);
     let mut stopping = yard.place.start(["watchdog", "stop"]);
     wait_for("the stop", || yard.of("w", 1)["state"] == "stopping");
-    yard.dog(&["start"], 0);
+    // It waits for the first one's end, and says so.
+    let told = yard.dog(&["start"], 0);
+    assert!(told.stdout.contains("w.1: started (pid "), "{}", told.stdout);
+    assert!(
+        told.stderr.contains("it is started when that is done"),
+        "{}",
+        told.stderr
+    );
     assert_eq!(stopping.wait(), Some(0));
-    wait_for("a second worker", || {
-        yard.dog(&["check"], 0);
-        yard.place.read("pids").lines().count() == 2
-    });
+    wait_for("a second worker", || yard.place.read("pids").lines().count() == 2);
     yard.finish();
 }

@@ -162,6 +162,14 @@ fn what_is_wrong_is_told_in_one_line() {
         .code(78)
         .stderr_contains("there are no workers; say under `workers:`")
         .check();
+    assert!(!place.path("state").exists());
+    let place = Place::with_config(&format!("{STORE}workers: {{ {}: {{ run: [a] }} }}\n", "x".repeat(201)));
+    place
+        .run(["watchdog", "check"])
+        .code(78)
+        .stderr_contains("must not be longer than 200 bytes")
+        .check();
+    assert!(!place.path("state").exists());
     for (worker, expected) in [
         ("w: { consumer: mial }", "no consumer is called `mial`"),
         ("w: { }", "`consumer` is missing"),

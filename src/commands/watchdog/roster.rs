@@ -11,7 +11,7 @@ use crate::context::{Context, program};
 use crate::error::{Error, Result};
 use crate::handlers::HandlerContext;
 use crate::process::{Account, Environment, Limit};
-use crate::settings::{Settings, parse_duration};
+use crate::settings::{Settings, parse_duration, suggestion};
 use crate::watchdog::{Backoff, Folder, InstanceId, Loaded, STOP_WITHIN, Site, Spec, Wanted, wrong_with_name};
 
 /// A consumer's heart beats every few seconds; this is many of them.
@@ -49,6 +49,12 @@ pub(super) fn load(context: &Context, names: &[String], purpose: Purpose) -> Res
             file.display()
         )));
     }
+    for entry in config.workers.values() {
+        if let Some(message) = wrong_with_name(&entry.name) {
+            return Err(entry.setting.error(message));
+        }
+    }
+    check_names(config, names, file, &folder)?;
     if purpose == Purpose::Change {
         become_owner(&folder, config)?;
         folder.make()?;
@@ -71,29 +77,36 @@ pub(super) fn load(context: &Context, names: &[String], purpose: Purpose) -> Res
     for entry in config.workers.values() {
         roster.extend(maker.instances(entry)?);
     }
-    check_names(config, names, file)?;
     Ok(Loaded {
+        key: key.unwrap_or_default(),
         site,
         roster,
         files: config.files.clone(),
     })
 }
 
-fn check_names(config: &Config, names: &[String], file: &Path) -> Result<()> {
-    match names.iter().find(|name| !config.workers.contains_key(*name)) {
-        None => Ok(()),
-        Some(name) => {
-            let known = config.workers.keys().map(String::as_str);
-            let near = crate::settings::suggestion(name, known.clone())
-                .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-            Err(Error::not_found(format!(
-                "no worker is called `{}` in {}{near} (there are {})",
-                name.escape_debug(),
-                file.display(),
-                known.collect::<Vec<_>>().join(", ")
-            )))
-        }
-    }
+/// Refuses names that no worker has, or has had.
+fn check_names(config: &Config, names: &[String], file: &Path, folder: &Folder) -> Result<()> {
+    let kept = folder.workers();
+    let known: BTreeSet<&str> = config.workers.keys().chain(&kept).map(String::as_str).collect();
+    let Some(name) = names.iter().find(|name| !known.contains(name.as_str())) else {
+        return Ok(());
+    };
+    let of_instance = name.rsplit_once('.').filter(|(worker, _)| known.contains(worker));
+    let hint = match (of_instance, suggestion(name, known.iter().copied())) {
+        (Some((worker, _)), _) => format!("; name the worker, which has all its instances: `{worker}`"),
+        (None, Some(near)) => format!("; did you mean `{near}`?"),
+        (None, None) => String::new(),
+    };
+    let there = match known.len() {
+        0 => "there is none".to_owned(),
+        _ => format!("there are {}", known.into_iter().collect::<Vec<_>>().join(", ")),
+    };
+    Err(Error::not_found(format!(
+        "no worker is called `{}` in {}{hint} ({there})",
+        name.escape_debug(),
+        file.display()
+    )))
 }
 
 /// Root runs other people's workers as they would themselves: as the owner of the state.
@@ -162,9 +175,6 @@ struct Maker<'a> {
 impl Maker<'_> {
     /// All instances of a worker.
     fn instances(&self, entry: &WorkerEntry) -> Result<Vec<Wanted>> {
-        if let Some(message) = wrong_with_name(&entry.name) {
-            return Err(entry.setting.error(message));
-        }
         let reads = self.reads(entry)?;
         let base = self.spec(entry)?;
         (1..=entry.instances)

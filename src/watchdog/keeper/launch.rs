@@ -84,7 +84,12 @@ impl Keeper {
             .plan
             .service()
             .start(&program, output()?, output()?)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| match error.to_string() {
+                text if text.contains("Operation not permitted") => {
+                    format!("{text}; its `limits`, `nice`, `user` or `group` are more than the system allows here")
+                }
+                text => text,
+            })?;
         Ok((Pid::from_child(&child), beat.ok()))
     }
 

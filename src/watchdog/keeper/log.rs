@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -36,9 +36,12 @@ impl Log {
 
     /// What is wrong with it, for whoever started the worker.
     pub(super) fn trouble(&self) -> Option<String> {
-        self.file
-            .is_none()
-            .then(|| format!("its log {} cannot be written, and is lost", self.path.display()))
+        self.file.is_none().then(|| {
+            format!(
+                "its log {} cannot be written (a link, another user's file, no permission, or no room), and is lost",
+                self.path.display()
+            )
+        })
     }
 
     fn reopen(&mut self) {
@@ -113,11 +116,28 @@ impl Log {
     }
 }
 
+/// Opens the file itself. Where the keeper is root and the folder is the worker's user's, a link there could have the worker's
+/// words written into any file.
 fn open(path: &Path) -> io::Result<File> {
     if let Some(folder) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
     }
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    let facts = file.metadata()?;
+    let is_own = facts.uid() == rustix::process::geteuid().as_raw();
+    if facts.is_file() && facts.nlink() == 1 && is_own {
+        return Ok(file);
+    }
+    Err(io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        "it is not a file of its own",
+    ))
 }
 
 fn now() -> String {
@@ -142,6 +162,23 @@ mod tests {
         assert_eq!(read("w.1.log.1"), "three-four");
         assert_eq!(read("w.1.log.2"), "two-two-");
         assert_eq!(read("w.1.log.3"), "");
+    }
+
+    #[test]
+    fn a_link_in_its_place_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("other"), "").unwrap();
+        std::os::unix::fs::symlink(path("other"), path("soft.log")).unwrap();
+        std::os::unix::fs::symlink(path("new"), path("dangling.log")).unwrap();
+        fs::hard_link(path("other"), path("hard.log")).unwrap();
+        for name in ["soft.log", "dangling.log", "hard.log"] {
+            let mut log = Log::open(path(name), 0, 2);
+            log.append(b"words");
+            assert!(log.trouble().is_some_and(|why| why.contains(name)));
+        }
+        assert_eq!(fs::read_to_string(path("other")).unwrap(), "");
+        assert!(!path("new").exists());
     }
 
     #[test]

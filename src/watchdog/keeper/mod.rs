@@ -1,8 +1,8 @@
 //! The keeper: the small process that has one worker as its child. It starts it, writes its log, knows how it ended, starts
 //! it again, and ends all that it has started.
 //!
-//! It is this same program, started as `qctl __keeper`, in a session of its own. Standard input is the instance's state file,
-//! locked: as long as the keeper lives, nobody else keeps this instance. Standard output is a line to whoever started it,
+//! It is this same program, started as `qctl __keeper`, in a session of its own. Standard input is the instance's lock,
+//! held: as long as the keeper lives, nobody else keeps this instance. Standard output is a line to whoever started it,
 //! over which its [`Plan`] comes and its first words go; it is closed then.
 
 mod launch;
@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::stdio as standard;
@@ -126,7 +127,9 @@ enum Phase {
 struct Keeper {
     plan: Plan,
     folder: Folder,
-    state: File,
+    lock: File,
+    /// Where its record stands; `None`: it cannot be written.
+    state: Option<File>,
     record: Record,
     line: Option<UnixStream>,
     signals: SignalFd,
@@ -161,7 +164,7 @@ impl Keeper {
         while let Ok(Some(_)) = signals.read_signal() {}
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         std::env::set_current_dir("/")?;
-        let state = File::from(standard::stdin().try_clone_to_owned()?);
+        let lock = File::from(standard::stdin().try_clone_to_owned()?);
         let mut line = UnixStream::from(standard::stdout().try_clone_to_owned()?);
         let null = File::options().read(true).write(true).open("/dev/null")?;
         standard::dup2_stdin(&null)?;
@@ -176,10 +179,12 @@ impl Keeper {
         let folder = plan.folder();
         let life = Life::current()?;
         let record = Record {
+            id: plan.spec.id.clone(),
             life,
             keeper: Identity::own()?,
             worker: None,
             state: State::Starting,
+            is_last: false,
             since: boot_now(),
             started: None,
             next: None,
@@ -193,10 +198,11 @@ impl Keeper {
             log: Log::open(plan.spec.log_file(&folder), plan.spec.log_size, plan.spec.log_keep),
             journal: Journal::at(folder.events()),
             restart_on: Watched::new(&plan.spec.restart_on),
-            output: pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?,
+            output: output_pipe()?,
             plan,
             folder,
-            state,
+            lock,
+            state: None,
             record,
             line: Some(line),
             signals,
@@ -290,12 +296,15 @@ impl Keeper {
     }
 
     fn write(&mut self, state: State) {
+        self.record.is_last = self.is_stopping();
         if self.record.state != state {
             self.record.state = state;
             self.record.since = boot_now();
         }
         // A worker that runs unrecorded runs all the same.
-        let _ = self.record.write(&self.state);
+        if let Some(state) = &self.state {
+            let _ = self.record.write(state);
+        }
     }
 
     fn reply(&mut self, reply: &Reply) {
@@ -304,6 +313,13 @@ impl Keeper {
             let _ = line.write_all(&serde_json::to_vec(reply).unwrap_or_default());
         }
     }
+}
+
+/// The end that is read does not wait; the worker's does, as programs expect of what they print to.
+fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+    fcntl_setfl(&ours, OFlags::NONBLOCK)?;
+    Ok((ours, theirs))
 }
 
 fn signal(number: i32) -> Signal {

@@ -1,6 +1,7 @@
 //! The keeper's steps: what it does in each of its phases, until it ends.
 
 use std::fs::File;
+use std::io;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, WaitStatus};
@@ -27,7 +28,7 @@ impl Keeper {
                     since: Instant::now(),
                     reason,
                     next,
-                    old: Record::read(&self.state).map(|record| record.keeper),
+                    old: self.stored().map(|record| record.keeper),
                     signalled: false,
                 }
             }
@@ -44,7 +45,7 @@ impl Keeper {
 
     /// It has the lock: goes on where the keeper before it has ended.
     pub(super) fn take_over(&mut self, strays: bool, reason: &str) -> Phase {
-        let before = Record::read(&self.state);
+        let before = self.stored();
         let mut unclean = strays;
         if let Some(before) = before {
             unclean |= before.is_unclean(&self.record.life);
@@ -56,18 +57,16 @@ impl Keeper {
                 self.record.worker = before.worker;
             }
         }
-        let reserved = record::reserve(&self.state);
+        let reserved = self.open_state();
         if unclean {
             self.write(State::Stopping);
             self.reply(&Reply::Clearing);
             let signal = signal(self.plan.spec.stop_signal);
             let mark = mark(&self.plan.folder, &self.plan.spec.id);
-            return Phase::Clearing(Strays::new(
-                mark,
-                self.record.worker,
-                signal,
-                self.plan.spec.stop_within,
-            ));
+            let mut users = vec![rustix::process::geteuid().as_raw()];
+            users.extend(self.plan.spec.account.as_ref().map(|account| account.uid));
+            let within = self.plan.spec.stop_within;
+            return Phase::Clearing(Strays::new(mark, users, self.record.worker, signal, within));
         }
         self.record.worker = None;
         if let Err(error) = reserved {
@@ -76,11 +75,36 @@ impl Keeper {
         self.start(reason)
     }
 
+    /// Opens the record's file, with room for all that will be written.
+    fn open_state(&mut self) -> io::Result<()> {
+        let file = folder::open_with_mode(&self.folder.state(&self.plan.spec.id), 0o644)?;
+        record::reserve(&file)?;
+        self.state = Some(file);
+        Ok(())
+    }
+
+    /// What is written down now.
+    fn stored(&self) -> Option<Record> {
+        self.folder.record(&self.plan.spec.id)
+    }
+
+    /// Writes the record anew where somebody, or a disk that was full, has spoilt it. Where the whole folder is gone, it is not
+    /// made again: somebody else may keep this instance by now.
+    fn mend_record(&mut self) {
+        let is_keeping = !matches!(self.phase, Phase::Succeeding { .. } | Phase::Over)
+            && folder::is_at(&self.lock, &self.folder.lock(&self.plan.spec.id));
+        if is_keeping && self.stored().as_ref() != Some(&self.record) {
+            let _ = self.open_state();
+            self.write(self.record.state);
+        }
+    }
+
     pub(super) fn step(&mut self) {
         let is_to_look = self.looked.elapsed() >= LOOK;
         if is_to_look {
             self.looked = Instant::now();
             self.log.follow();
+            self.mend_record();
         }
         let phase = std::mem::replace(&mut self.phase, Phase::Over);
         self.phase = match phase {
@@ -112,16 +136,16 @@ impl Keeper {
         if is_too_late || self.is_stopping() || self.folder.is_stopped(&self.plan.spec.id.worker) {
             return Phase::Over;
         }
-        let path = self.folder.state(&self.plan.spec.id);
-        if !folder::is_at(&self.state, &path) {
+        let path = self.folder.lock(&self.plan.spec.id);
+        if !folder::is_at(&self.lock, &path) {
             // The folder was removed: what is there now is somebody else's to keep.
             return Phase::Over;
         }
-        if matches!(folder::lock_now(&self.state), Ok(true)) {
+        if matches!(folder::lock_now(&self.lock), Ok(true)) {
             drop(next);
             return self.take_over(false, &reason);
         }
-        if let Some(record) = Record::read(&self.state).filter(|record| record.is_of(&self.record.life)) {
+        if let Some(record) = self.stored().filter(|record| record.is_of(&self.record.life)) {
             if old.is_some_and(|old| old != record.keeper) {
                 // Another one has taken over meanwhile.
                 return Phase::Over;
@@ -149,6 +173,11 @@ impl Keeper {
         }
         if !strays.look() {
             return Phase::Clearing(strays);
+        }
+        if !strays.ended.is_empty() {
+            let pids: Vec<String> = strays.ended.iter().map(i32::to_string).collect();
+            self.log
+                .note(&format!("ended what was left of it: pid {}", pids.join(", ")));
         }
         let pid = self.record.worker.take().map(|worker| worker.pid);
         self.ended(pid, End::Unseen, Duration::ZERO, "its keeper was killed")

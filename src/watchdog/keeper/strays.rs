@@ -1,5 +1,6 @@
 //! Ending what a keeper that was killed has left behind: it was nobody's child any more, so it is known by its mark alone.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -15,6 +16,10 @@ const CLEAN_LOOKS: u32 = 2;
 #[derive(Debug)]
 pub(super) struct Strays {
     mark: String,
+    /// Whose processes they can be: whoever else has the mark has it by chance or ill will.
+    users: Vec<u32>,
+    /// Those that were signalled.
+    pub(super) ended: BTreeSet<i32>,
     /// The worker that the dead keeper wrote down.
     worker: Option<Identity>,
     signal: Signal,
@@ -24,9 +29,17 @@ pub(super) struct Strays {
 }
 
 impl Strays {
-    pub(super) fn new(mark: String, worker: Option<Identity>, signal: Signal, within: Option<Duration>) -> Self {
+    pub(super) fn new(
+        mark: String,
+        users: Vec<u32>,
+        worker: Option<Identity>,
+        signal: Signal,
+        within: Option<Duration>,
+    ) -> Self {
         Self {
             mark,
+            users,
+            ended: BTreeSet::new(),
             worker,
             signal,
             kill_at: within.map(|within| Instant::now() + within),
@@ -42,9 +55,11 @@ impl Strays {
 
     /// One look; says whether all are gone.
     pub(super) fn look(&mut self) -> bool {
-        let found = marks::find(|mark| mark == self.mark)
+        let mut found = marks::find(|mark| mark == self.mark)
             .remove(&self.mark)
             .unwrap_or_default();
+        found.retain(|process| self.users.contains(&process.user));
+        self.ended.extend(found.iter().map(|process| process.identity.pid));
         if found.is_empty() {
             self.clean += 1;
             return self.clean >= CLEAN_LOOKS;
