@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::fs::{Timestamps, futimens};
 use serde::{Deserialize, Serialize};
 
-use super::folder::{open_to_read, open_with_mode};
+use super::files::{open_to_read, open_with_mode};
 
 /// The variable that names the file.
 pub const VARIABLE: &str = "QCTL_HEARTBEAT";

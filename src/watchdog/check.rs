@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::folder::{InstanceId, unwritable};
+use super::decision::{Action, Known, decide};
+use super::files::unwritable;
+use super::folder::InstanceId;
 use super::keeper::Reply;
 use super::marks;
 use super::plan::{Spec, Task};
@@ -42,53 +44,6 @@ pub struct Finding {
     pub severity: Severity,
     /// In words.
     pub text: String,
-}
-
-/// What is to be done about an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    Nothing,
-    /// Nobody keeps it: start a keeper.
-    Keep,
-    /// Nobody keeps it and nobody is to, but a keeper that died may have left something: end that.
-    Clear,
-    /// It runs with another configuration: start a successor of its keeper.
-    Replace(&'static str),
-    /// It is not to run: its keeper is asked to end.
-    Stop(&'static str),
-    /// Its files are of no use any more.
-    Forget,
-}
-
-/// What is known of an instance when it is decided about.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Known<'a> {
-    /// It is configured.
-    pub(super) wanted: Option<&'a Wanted>,
-    /// The operator wants it stopped.
-    pub(super) stopped: bool,
-    /// Somebody has its lock.
-    pub(super) kept: bool,
-    /// It may have left something that runs.
-    pub(super) unclean: bool,
-    pub(super) record: Option<&'a Record>,
-}
-
-/// Decides about one instance.
-pub(super) fn decide(known: Known<'_>) -> Action {
-    let runs_otherwise = |wanted: &Wanted| known.record.is_some_and(|record| wanted.is_other_than(&record.digest));
-    match (known.wanted, known.kept) {
-        (Some(_), false) if !known.stopped => Action::Keep,
-        (Some(wanted), true) if !known.stopped && runs_otherwise(wanted) => {
-            Action::Replace("its configuration has changed")
-        }
-        (Some(_), true) if !known.stopped => Action::Nothing,
-        (Some(_), true) => Action::Stop("the operator wants it stopped"),
-        (None, true) => Action::Stop("it is configured no more"),
-        (_, false) if known.unclean => Action::Clear,
-        (Some(_), false) => Action::Nothing,
-        (None, false) => Action::Forget,
-    }
 }
 
 /// An instance as it was found.
@@ -382,7 +337,7 @@ impl Site {
     /// Starts the successor of a keeper.
     pub(super) fn succeed(&self, wanted: &Wanted, reason: &str) -> Result<Starting> {
         let path = self.folder.lock(&wanted.spec.id);
-        let lock = super::folder::open(&path).map_err(|error| unwritable(&path, &error))?;
+        let lock = super::files::open(&path).map_err(|error| unwritable(&path, &error))?;
         let task = Task::Succeed {
             reason: reason.to_owned(),
         };

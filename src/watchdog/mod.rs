@@ -10,6 +10,8 @@
 pub mod beat;
 mod change;
 mod check;
+mod decision;
+mod files;
 mod folder;
 pub mod keeper;
 mod marks;

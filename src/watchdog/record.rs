@@ -185,10 +185,10 @@ pub fn wall_now() -> i64 {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn record() -> Record {
+    pub(in crate::watchdog) fn record() -> Record {
         Record {
             id: InstanceId {
                 worker: "w".to_owned(),

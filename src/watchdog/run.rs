@@ -13,7 +13,8 @@ use sd_notify::NotifyState;
 
 use super::change::{Asking, Stopping};
 use super::check::{Severity, is_chosen};
-use super::folder::{InstanceId, try_lock, unwritable};
+use super::files::{try_lock, unwritable};
+use super::folder::InstanceId;
 use super::keeper::tree;
 use super::record::{Record, State};
 use super::site::{Site, Wanted};

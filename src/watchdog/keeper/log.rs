@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::watchdog::folder::is_at;
+use crate::watchdog::files::is_at;
 
 /// The file. What cannot be written is lost and counted: a full disk must not stop a worker that prints.
 #[derive(Debug)]

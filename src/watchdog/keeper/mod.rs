@@ -30,7 +30,8 @@ use serde::{Deserialize, Serialize};
 use self::log::Log;
 use self::running::Running;
 use self::strays::Strays;
-use super::folder::{self, Folder};
+use super::files;
+use super::folder::Folder;
 use super::plan::{Plan, Talk, Task};
 use super::record::{Record, State, boot_now};
 use super::verdict::End;
@@ -289,7 +290,7 @@ impl Keeper {
         if self.plan.spec.instances <= 1 || self.turn.is_some() {
             return true;
         }
-        self.turn = folder::try_lock(&self.folder.turn(&self.plan.spec.id.worker))
+        self.turn = files::try_lock(&self.folder.turn(&self.plan.spec.id.worker))
             .ok()
             .flatten();
         self.turn.is_some()

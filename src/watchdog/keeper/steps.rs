@@ -12,7 +12,7 @@ use super::strays::Strays;
 use super::tree;
 use super::{Asked, COMPANION, Keeper, LOOK, Phase, Reply, TURN_WITHIN, signal};
 use crate::process::Identity;
-use crate::watchdog::folder;
+use crate::watchdog::files;
 use crate::watchdog::marks::mark;
 use crate::watchdog::record::{self, Record, State};
 use crate::watchdog::verdict::End;
@@ -21,7 +21,7 @@ use crate::watchdog::watched::Watched;
 impl Keeper {
     /// Becomes the successor of the keeper that there is.
     pub(super) fn succeed(&mut self, reason: String) -> Phase {
-        match folder::try_lock(&self.folder.next(&self.plan.spec.id)) {
+        match files::try_lock(&self.folder.next(&self.plan.spec.id)) {
             Ok(Some(next)) => {
                 self.reply(&Reply::Succeeding);
                 Phase::Succeeding {
@@ -77,7 +77,7 @@ impl Keeper {
 
     /// Opens the record's file, with room for all that will be written.
     fn open_state(&mut self) -> io::Result<()> {
-        let file = folder::open_with_mode(&self.folder.state(&self.plan.spec.id), 0o644)?;
+        let file = files::open_with_mode(&self.folder.state(&self.plan.spec.id), 0o644)?;
         record::reserve(&file)?;
         self.state = Some(file);
         Ok(())
@@ -92,7 +92,7 @@ impl Keeper {
     /// made again: somebody else may keep this instance by now.
     fn mend_record(&mut self) {
         let is_keeping = !matches!(self.phase, Phase::Succeeding { .. } | Phase::Over)
-            && folder::is_at(&self.lock, &self.folder.lock(&self.plan.spec.id));
+            && files::is_at(&self.lock, &self.folder.lock(&self.plan.spec.id));
         if is_keeping && self.stored().as_ref() != Some(&self.record) {
             let _ = self.open_state();
             self.write(self.record.state);
@@ -137,11 +137,11 @@ impl Keeper {
             return Phase::Over;
         }
         let path = self.folder.lock(&self.plan.spec.id);
-        if !folder::is_at(&self.lock, &path) {
+        if !files::is_at(&self.lock, &path) {
             // The folder was removed: what is there now is somebody else's to keep.
             return Phase::Over;
         }
-        if matches!(folder::lock_now(&self.lock), Ok(true)) {
+        if matches!(files::lock_now(&self.lock), Ok(true)) {
             drop(next);
             return self.take_over(false, &reason);
         }
