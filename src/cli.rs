@@ -221,15 +221,24 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Cli, u8> {
     }
 }
 
-/// Checks a command line that another process will be given; the error says what is wrong with it, in one line.
-pub fn check(arguments: Vec<OsString>) -> Result<(), String> {
-    let parsed =
-        dashes::taken_as_values_by(plain_parser(), "consumer").try_get_matches_from(compat::modernised(arguments));
-    parsed.map(drop).map_err(|error| {
-        let text = sentence(&error.render().to_string());
-        let line = text.lines().next().unwrap_or_default();
-        line.strip_prefix("qctl: ").unwrap_or(line).to_owned()
-    })
+/// Checks command lines that other processes will be given.
+pub struct Checker(clap::Command);
+
+impl Checker {
+    /// Of this subcommand.
+    pub fn of(subcommand: &str) -> Self {
+        Self(dashes::taken_as_values_by(plain_parser(), subcommand))
+    }
+
+    /// The error says what is wrong with the line, in one line.
+    pub fn check(&mut self, arguments: Vec<OsString>) -> Result<(), String> {
+        let parsed = self.0.try_get_matches_from_mut(compat::modernised(arguments));
+        parsed.map(drop).map_err(|error| {
+            let text = sentence(&error.render().to_string());
+            let line = text.lines().next().unwrap_or_default();
+            line.strip_prefix("qctl: ").unwrap_or(line).to_owned()
+        })
+    }
 }
 
 /// Explains a mistake on standard error; returns the exit code.

@@ -1,11 +1,12 @@
 //! From the configuration to what keepers are given.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cli;
+use crate::cli::Checker;
 use crate::config::{Config, WorkerEntry, WorkerRuns};
 use crate::context::{Context, program};
 use crate::error::{Error, Result};
@@ -71,6 +72,7 @@ pub(super) fn load(context: &Context, names: &[String], purpose: Purpose) -> Res
         config,
         file,
         program: &program,
+        checker: RefCell::new(Checker::of("consumer")),
         key: key.as_deref(),
     };
     let mut roster = Vec::new();
@@ -168,6 +170,8 @@ struct Maker<'a> {
     config: &'a Config,
     file: &'a Path,
     program: &'a Path,
+    /// Made once: a hundred workers have a hundred lines to be checked.
+    checker: RefCell<Checker>,
     /// `None`: not to be had, so nothing can be said of older configurations.
     key: Option<&'a [u8]>,
 }
@@ -265,7 +269,7 @@ impl Maker<'_> {
         argv.extend(spread(options, number));
         argv.extend(["--".to_owned(), name.clone()]);
         let arguments: Vec<_> = argv.iter().map(std::ffi::OsString::from).collect();
-        cli::check(arguments).map_err(|reason| {
+        self.checker.borrow_mut().check(arguments).map_err(|reason| {
             let options = entry.setting.settings().and_then(|mut all| all.setting(&["options"]));
             match options {
                 Ok(Some(options)) => options.error(reason),
