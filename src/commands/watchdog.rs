@@ -118,7 +118,7 @@ fn start(context: &Context, names: &[String]) -> Result<Outcome> {
     context.log(LevelFilter::WARN)?;
     let loaded = load(context, names, Purpose::Change)?;
     let findings = loaded.site.start(&loaded.roster, names, &mut |id| {
-        let text = format!("qctl: {id} was asked to stop and finishes its work; it is started when that is done");
+        let text = format!("qctl: {id} was asked to stop and finishes its work; waiting for that, to start it");
         context.output.note(one_line(&text));
     })?;
     let shown: Vec<&Finding> = findings.iter().collect();

@@ -48,24 +48,7 @@ impl Site {
         }
         let begun = Instant::now();
         let mut findings = self.check(roster, names, false)?;
-        // What is still at its last work is started when that is done.
-        for finding in &mut findings {
-            let Some(wanted) = roster.iter().find(|wanted| wanted.spec.id == finding.id) else {
-                continue;
-            };
-            if self.is_ending(&finding.id) {
-                waits(&finding.id);
-            }
-            while self.is_ending(&finding.id) {
-                thread::sleep(LOOK);
-                if !self.is_ending(&finding.id) {
-                    let again = self.look_after(std::slice::from_ref(wanted), &[], false, false)?;
-                    if let Some(again) = again.into_iter().next() {
-                        *finding = again;
-                    }
-                }
-            }
-        }
+        self.start_what_ends(roster, &mut findings, waits)?;
         let until = begun + EARLY;
         for finding in findings
             .iter_mut()
@@ -88,6 +71,56 @@ impl Site {
             }
         }
         Ok(findings)
+    }
+
+    /// What was still at its last work is started when that is done.
+    fn start_what_ends(
+        &self,
+        roster: &[Wanted],
+        findings: &mut [Finding],
+        waits: &mut dyn FnMut(&InstanceId),
+    ) -> Result<()> {
+        let is_up = |id: &InstanceId| {
+            let record = self.record(id).filter(|record| record.is_of(&self.life));
+            record.is_some_and(|record| !record.is_last && !matches!(record.state, State::Stopping | State::Stopped))
+        };
+        let mut open: Vec<&mut Finding> = findings
+            .iter_mut()
+            .filter(|finding| finding.severity == Severity::Fine && !is_up(&finding.id))
+            .collect();
+        for finding in &open {
+            if self.is_ending(&finding.id) {
+                waits(&finding.id);
+            }
+        }
+        while !open.is_empty() {
+            let mut left = Vec::new();
+            for finding in open {
+                if self.is_ending(&finding.id) {
+                    left.push(finding);
+                    continue;
+                }
+                // Ended, or on its way to: whoever asked for that may have wished otherwise meanwhile.
+                let wanted = roster.iter().find(|wanted| wanted.spec.id == finding.id);
+                let Some(wanted) = wanted else { continue };
+                let again = self.look_after(std::slice::from_ref(wanted), &[], false, false)?;
+                let Some(again) = again.into_iter().next() else {
+                    continue;
+                };
+                *finding = again;
+                if finding.severity == Severity::Fine
+                    && !is_up(&finding.id)
+                    && !self.folder.is_stopped(&finding.id.worker)
+                {
+                    left.push(finding);
+                }
+            }
+            open = left;
+            if !open.is_empty() {
+                thread::sleep(LOOK);
+            }
+        }
+        Ok(())
     }
 
     /// Whether its keeper is about to end for good, and nobody is there to take its place.
@@ -226,6 +259,16 @@ impl Site {
                     open.remove(&id);
                     continue;
                 }
+                if self.folder.is_stopped(&id.worker) {
+                    open.remove(&id);
+                    let text = "was stopped meanwhile, as the operator wants it".to_owned();
+                    progress(&Finding {
+                        id,
+                        severity: Severity::Mended,
+                        text,
+                    });
+                    continue;
+                }
                 if self.folder.take(&id)?.is_some() {
                     self.look_after(std::slice::from_ref(wanted), &[], false, false)?;
                     continue;
@@ -233,7 +276,7 @@ impl Site {
                 let record = self.record(&id).filter(|record| record.is_of(&self.life));
                 let is_new = record.as_ref().is_some_and(|record| Some(record.keeper) != old);
                 let Some(record) = record.filter(|_| is_new) else {
-                    if !self.folder.has_successor(&id) {
+                    if !self.is_being_replaced(wanted) {
                         self.succeed(wanted, "asked to restart")?.reply().ok();
                     }
                     continue;

@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::process::Found;
 
 /// How long a keeper may take from its lock to its first record.
-const BEGINNING: Duration = Duration::from_millis(500);
+const BEGINNING: Duration = Duration::from_secs(2);
 
 /// How bad something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -216,9 +216,13 @@ impl Site {
                 let Some(wanted) = seen.wanted else {
                     return Ok(Done::Nothing);
                 };
+                if self.is_being_replaced(wanted) {
+                    let text = "waits for its turn to be restarted, until the other instances run".to_owned();
+                    return Ok(Done::Found(finding(&id, Severity::Fine, text)));
+                }
                 match self.succeed(wanted, reason)?.reply() {
                     Ok(Reply::Needless(why)) => Ok(Done::Found(finding(&id, Severity::Fine, why))),
-                    _ => mended(format!("is being restarted: {reason}")),
+                    _ => mended(format!("is being restarted, in its turn: {reason}")),
                 }
             }
             Action::Stop(reason) => match self.ask_keeper(seen.record.as_ref(), Signal::TERM) {
@@ -275,7 +279,11 @@ impl Site {
                 finding(id, Severity::Backoff, text)
             };
         }
-        let (severity, text) = condition(&record);
+        let (severity, mut text) = condition(&record);
+        if let (true, Some(wanted)) = (severity > Severity::Mended, seen.wanted) {
+            let log = wanted.spec.log_file(&self.folder);
+            text = format!("{text}; see {}", log.display());
+        }
         finding(id, severity, text)
     }
 
@@ -334,8 +342,15 @@ impl Site {
         }
     }
 
+    /// Whether a successor waits that would run it as it is wanted.
+    pub(super) fn is_being_replaced(&self, wanted: &Wanted) -> bool {
+        let id = &wanted.spec.id;
+        self.folder.has_successor(id) && self.folder.next_digest(id) == wanted.digest
+    }
+
     /// Starts the successor of a keeper.
     pub(super) fn succeed(&self, wanted: &Wanted, reason: &str) -> Result<Starting> {
+        self.folder.set_next(&wanted.spec.id, &wanted.digest)?;
         let path = self.folder.lock(&wanted.spec.id);
         let lock = super::files::open(&path).map_err(|error| unwritable(&path, &error))?;
         let task = Task::Succeed {
@@ -404,7 +419,7 @@ pub(super) fn condition(record: &Record) -> (Severity, String) {
     let last = record.last.as_ref().map_or("", |last| last.reason.as_str());
     let left = record
         .next
-        .map_or(0.0, |next| next.saturating_sub(boot_now()) as f64 / 1000.0);
+        .map_or(0, |next| next.saturating_sub(boot_now()).div_ceil(1000));
     match record.state {
         State::Running | State::Starting => {
             let pid = record
@@ -415,13 +430,13 @@ pub(super) fn condition(record: &Record) -> (Severity, String) {
         State::Backoff => (
             Severity::Backoff,
             format!(
-                "in backoff: {last}; failure {} in a row, started again in {left:.0} s",
+                "in backoff: {last}; failure {} in a row, started again in {left} s",
                 record.failures
             ),
         ),
         State::Parked => (
             Severity::Config,
-            format!("parked: {last}; tried again when its configuration has changed, or in {left:.0} s"),
+            format!("parked: {last}; tried again when its configuration has changed, or in {left} s"),
         ),
         State::Stopping => (Severity::Fine, "is being stopped".to_owned()),
         State::Stopped => (Severity::Fine, "stopped".to_owned()),

@@ -19,12 +19,12 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{open_to_read, try_lock, unwritable};
+use super::files::{open, open_to_read, try_lock, unwritable};
 use super::record::Record;
 use crate::error::{Error, Result};
 
@@ -155,6 +155,25 @@ impl Folder {
         };
         // The keeper that was here has just made room for its successor.
         Ok((!self.has_successor(id)).then_some(lock))
+    }
+
+    /// Writes down which configuration an instance is to run with next: a keeper that waits to take over with another one
+    /// withdraws.
+    pub(super) fn set_next(&self, id: &InstanceId, digest: &str) -> Result<()> {
+        let path = self.next(id);
+        let write = || {
+            let file = open(&path)?;
+            file.write_all_at(digest.as_bytes(), 0)?;
+            file.set_len(digest.len() as u64)
+        };
+        write().map_err(|error| unwritable(&path, &error))
+    }
+
+    /// The configuration that it is to run with next.
+    pub(super) fn next_digest(&self, id: &InstanceId) -> String {
+        let mut text = String::new();
+        let read = open_to_read(&self.next(id)).and_then(|file| file.take(1024).read_to_string(&mut text));
+        if read.is_ok() { text } else { String::new() }
     }
 
     /// Whether a keeper waits to take over.
@@ -315,7 +334,6 @@ fn decoded(name: &str) -> Option<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::files::open;
     use super::*;
 
     #[test]

@@ -150,7 +150,9 @@ impl Runner<'_> {
         self.checked = Some(Instant::now());
         let site = &self.loaded.site;
         let mut complaints = Vec::new();
-        for found in site.check(&self.loaded.roster, self.names, false)? {
+        // What this configuration does not know, one that is about to be read may.
+        let others = !self.files.differs();
+        for found in site.look_after(&self.loaded.roster, self.names, false, others)? {
             match found.severity {
                 Severity::Fine => {}
                 Severity::Mended => tracing::info!(worker = %found.id, "{}", found.text),

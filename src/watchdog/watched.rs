@@ -56,6 +56,11 @@ impl Watched {
         at.filter(|_| same).map(|at| &self.paths[at])
     }
 
+    /// Whether anything is otherwise than it was, at rest or not.
+    pub(super) fn differs(&self) -> bool {
+        self.look() != self.known
+    }
+
     fn look(&self) -> Vec<Sight> {
         self.paths
             .iter()

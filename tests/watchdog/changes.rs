@@ -17,7 +17,7 @@ fn a_changed_worker_is_started_anew_and_the_others_are_left_alone() {
     assert_eq!(yard.of("w", 1)["outdated"], true);
     let told = yard.dog(&["check"], 0).stdout;
     assert!(
-        told.starts_with("w.1: is being restarted: its configuration has changed\ny.1: started"),
+        told.starts_with("w.1: is being restarted, in its turn: its configuration has changed\ny.1: started"),
         "{told}"
     );
     let new = yard.wait_new_pid("w", 1, w);
@@ -157,5 +157,92 @@ fn the_state_is_the_same_from_wherever_it_is_looked_after() {
         "{output:?}"
     );
     assert_eq!((yard.pid("w", 1), yard.starts(1)), (pid, 1));
+    yard.finish();
+}
+
+/// A worker whose version says whether it works: what begins with `c` does not.
+fn versions(yard: &Yard, version: &str) {
+    yard.configure(&format!(
+        "  w: {{ run: [./versioned, {version}], instances: 4, backoff: {{ min: 100ms, max: 300ms }} }}\n"
+    ));
+}
+
+fn versioned() -> Yard {
+    let yard = Yard::new("  w: { run: [sleep, '1'] }\n");
+    yard.place
+        .script("versioned", "case $1 in c*) exit 3;; esac\nexec sleep 1000");
+    versions(&yard, "v1");
+    yard.dog(&["start"], 0);
+    for instance in 1..=4 {
+        yard.wait_state("w", instance, "running");
+    }
+    yard
+}
+
+/// The workers that run, and with which version.
+fn running(yard: &Yard) -> Vec<(u64, u64)> {
+    let all = yard.status();
+    let of = |status: &serde_json::Value| Some((status["number"].as_u64()?, status["pid"].as_u64()?));
+    all.iter()
+        .filter(|status| status["state"] == "running")
+        .filter_map(of)
+        .collect()
+}
+
+fn check_for(yard: &Yard, time: std::time::Duration, mut each: impl FnMut()) {
+    let begun = std::time::Instant::now();
+    wait_for("a while", || {
+        yard.look_after();
+        each();
+        begun.elapsed() >= time
+    });
+}
+
+/// Whatever is deployed, asked for or killed: a version that does not come up takes one instance and no more.
+#[test]
+fn broken_deploys_take_one_instance_and_no_more() {
+    let yard = versioned();
+    let old: Vec<_> = running(&yard).into_iter().skip(1).collect();
+    let stands = || {
+        let now: Vec<_> = running(&yard).into_iter().filter(|one| one.0 > 1).collect();
+        assert_eq!(now, old);
+    };
+    let second = std::time::Duration::from_secs(1);
+    versions(&yard, "c2");
+    check_for(&yard, second, stands);
+    versions(&yard, "c3");
+    check_for(&yard, second, stands);
+    if let Some(keeper) = yard.of("w", 1)["keeper_pid"].as_u64() {
+        crate::ground::kill(keeper as u32, rustix::process::Signal::KILL);
+    }
+    check_for(&yard, second, stands);
+    let told = yard.dog(&["restart"], 75).stdout;
+    assert!(told.contains("its other instances are left as they were"), "{told}");
+    check_for(&yard, second, stands);
+    // Mended, it goes through, while the successors of the broken one still wait.
+    versions(&yard, "v4");
+    wait_for("all four to be new", || {
+        yard.look_after();
+        let now = running(&yard);
+        assert!(now.len() >= 2, "{now:?}");
+        now.len() == 4 && old.iter().all(|one| !now.contains(one))
+    });
+    yard.place.run(["watchdog", "check"]).check();
+    yard.finish();
+}
+
+#[test]
+fn three_deploys_at_once_end_with_the_last_one() {
+    let yard = versioned();
+    for version in ["v2", "v3", "v4"] {
+        versions(&yard, version);
+        yard.look_after();
+    }
+    wait_for("all four with the last one", || {
+        yard.look_after();
+        let all = yard.status();
+        running(&yard).len() == 4 && all.iter().all(|status| status["outdated"] == false)
+    });
+    assert_eq!(yard.dog(&["check"], 0).stdout, "");
     yard.finish();
 }

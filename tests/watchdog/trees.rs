@@ -94,11 +94,7 @@ fn a_start_during_a_slow_stop_is_followed_by_one_worker() {
     // It waits for the first one's end, and says so.
     let told = yard.dog(&["start"], 0);
     assert!(told.stdout.contains("w.1: started (pid "), "{}", told.stdout);
-    assert!(
-        told.stderr.contains("it is started when that is done"),
-        "{}",
-        told.stderr
-    );
+    assert!(told.stderr.contains("waiting for that, to start it"), "{}", told.stderr);
     assert_eq!(stopping.wait(), Some(0));
     wait_for("a second worker", || yard.place.read("pids").lines().count() == 2);
     yard.finish();

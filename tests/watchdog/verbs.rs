@@ -235,3 +235,38 @@ fn a_dry_run_changes_nothing() {
     assert_eq!((yard.starts(1), yard.starts(2)), (1, 1));
     yard.finish();
 }
+
+#[test]
+fn a_start_during_a_slow_stop_starts_all() {
+    let yard = Yard::new("  a: { run: [./slow], instances: 2 }\n  b: { run: [./slow] }\n");
+    yard.place.script(
+        "slow",
+        "trap 'sleep 0.7; exit 0' TERM\necho up >> up\nwhile :; do sleep 0.05; done",
+    );
+    yard.dog(&["start"], 0);
+    wait_for("all", || yard.place.read("up").lines().count() == 3);
+    let mut stopping = yard.place.start(["watchdog", "stop"]);
+    wait_for("the stop", || {
+        yard.status().iter().all(|status| status["state"] == "stopping")
+    });
+    let told = yard.dog(&["start"], 0).stdout;
+    assert_eq!(told.matches(": started (pid ").count(), 3, "{told}");
+    assert_eq!(stopping.wait(), Some(0));
+    assert_eq!(yard.status().iter().filter(|status| status["pid"].is_u64()).count(), 3);
+    yard.finish();
+}
+
+#[test]
+fn a_restart_that_is_overtaken_by_a_stop_ends() {
+    let yard = Yard::honest(", instances: 3");
+    yard.dog(&["start"], 0);
+    for instance in 1..=3 {
+        yard.wait_state("w", instance, "running");
+    }
+    let mut restarting = yard.place.start(["watchdog", "restart"]);
+    wait_for("the first restart", || yard.starts(1) == 2);
+    yard.dog(&["stop"], 0);
+    assert!(restarting.wait().is_some());
+    yard.assert_gone();
+    yard.finish();
+}

@@ -50,6 +50,8 @@ const LARGEST_PLAN: u64 = 16 << 20;
 const LOOK: Duration = Duration::from_secs(5);
 /// A successor whose turn has not come by then gives up.
 const TURN_WITHIN: Duration = Duration::from_mins(1);
+/// How long a successor with an older configuration has to withdraw.
+const WITHDRAW_WITHIN: Duration = Duration::from_secs(2);
 /// How long a guardian has for the children of its consumer before it is killed too.
 const COMPANION: Duration = Duration::from_secs(6);
 

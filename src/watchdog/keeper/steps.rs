@@ -10,9 +10,10 @@ use super::launch::words;
 use super::running::{Ending, Running, Why};
 use super::strays::Strays;
 use super::tree;
-use super::{Asked, COMPANION, Keeper, LOOK, Phase, Reply, TURN_WITHIN, signal};
+use super::{Asked, COMPANION, Keeper, LOOK, Phase, Reply, TURN_WITHIN, WITHDRAW_WITHIN, signal};
 use crate::process::Identity;
 use crate::watchdog::files;
+use crate::watchdog::folder::InstanceId;
 use crate::watchdog::marks::mark;
 use crate::watchdog::record::{self, Record, State};
 use crate::watchdog::verdict::End;
@@ -21,7 +22,17 @@ use crate::watchdog::watched::Watched;
 impl Keeper {
     /// Becomes the successor of the keeper that there is.
     pub(super) fn succeed(&mut self, reason: String) -> Phase {
-        match files::try_lock(&self.folder.next(&self.plan.spec.id)) {
+        let id = self.plan.spec.id.clone();
+        // One that waits with an older configuration sees that there is a newer one, and withdraws.
+        let until = Instant::now() + WITHDRAW_WITHIN;
+        let next = loop {
+            let next = files::try_lock(&self.folder.next(&id));
+            if !matches!(next, Ok(None)) || !self.is_newest() || Instant::now() >= until {
+                break next;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        match next {
             Ok(Some(next)) => {
                 self.reply(&Reply::Succeeding);
                 Phase::Succeeding {
@@ -41,6 +52,31 @@ impl Keeper {
                 Phase::Over
             }
         }
+    }
+
+    /// Whether nobody wants it to run with another configuration by now.
+    fn is_newest(&self) -> bool {
+        self.folder.next_digest(&self.plan.spec.id) == self.plan.digest
+    }
+
+    /// Whether it may take the old one's place: of the worker's other instances none has failed with this configuration, and, if
+    /// the old one works, all of them do. `same`: the old one runs with this configuration too.
+    fn is_its_turn(&mut self, works: bool, same: bool) -> bool {
+        let id = self.plan.spec.id.clone();
+        let others = (1..=self.plan.spec.instances).filter(|number| *number != id.number);
+        let others: Vec<Option<Record>> = others
+            .map(|number| {
+                let worker = id.worker.clone();
+                let record = self.folder.record(&InstanceId { worker, number })?;
+                (record.is_of(&self.record.life) && record.keeper.find().is_some()).then_some(record)
+            })
+            .collect();
+        let runs = |record: &Record| record.state == State::Running;
+        let has_failed = |record: &Record| record.digest == self.plan.digest && !runs(record);
+        if !same && others.iter().flatten().any(has_failed) {
+            return false;
+        }
+        !works || (others.iter().all(|other| other.as_ref().is_some_and(runs)) && self.take_turn())
     }
 
     /// It has the lock: goes on where the keeper before it has ended.
@@ -133,7 +169,11 @@ impl Keeper {
     ) -> Phase {
         // By then the configuration may be another one: whoever looks after the workers starts a new successor.
         let is_too_late = !signalled && since.elapsed() >= TURN_WITHIN;
-        if is_too_late || self.is_stopping() || self.folder.is_stopped(&self.plan.spec.id.worker) {
+        if is_too_late
+            || (!signalled && !self.is_newest())
+            || self.is_stopping()
+            || self.folder.is_stopped(&self.plan.spec.id.worker)
+        {
             return Phase::Over;
         }
         let path = self.folder.lock(&self.plan.spec.id);
@@ -152,7 +192,7 @@ impl Keeper {
             }
             let works = matches!(record.state, State::Running | State::Starting);
             if !signalled
-                && (!works || self.take_turn())
+                && self.is_its_turn(works, record.digest == self.plan.digest)
                 && let Some(keeper) = record.keeper.find()
             {
                 signalled = keeper.signal(Signal::TERM).is_ok();
@@ -245,7 +285,7 @@ impl Keeper {
         };
         match &mut running.ending {
             None => {
-                if matches!(why, Why::Restart(_)) && !self.take_turn() {
+                if matches!(why, Why::Restart(_)) && !self.is_its_turn(true, true) {
                     return;
                 }
                 running.ending = Some(Ending::asked(why, within));
