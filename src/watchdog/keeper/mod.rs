@@ -3,7 +3,7 @@
 //!
 //! It is this same program, started as `qctl __keeper`, in a session of its own. Standard input is the instance's lock,
 //! held: as long as the keeper lives, nobody else keeps this instance. Standard output is a line to whoever started it,
-//! over which its [`Plan`] comes and its first words go; it is closed then.
+//! over which its plan comes and its first words go; it is closed then.
 
 mod launch;
 mod log;
