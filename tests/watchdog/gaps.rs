@@ -162,6 +162,15 @@ impl Lane {
     }
 }
 
+impl Drop for Lane {
+    /// Whatever has become of the test.
+    fn drop(&mut self) {
+        let roster = std::slice::from_ref(&self.wanted);
+        let site = self.site(PathBuf::from(env!("CARGO_BIN_EXE_qctl")));
+        let _ = site.stop(roster, &[], qctl::watchdog::Asking::Now, &mut |_| {});
+    }
+}
+
 /// The system calls in a trace, each with how often it was made before.
 fn counted<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<(String, usize)> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();

@@ -178,6 +178,21 @@ fn a_deleted_state_folder_makes_no_second_worker() {
     yard.finish();
 }
 
+/// Nobody has looked yet, and the worker ends: its keeper has lost its lock, and must not start another one.
+#[test]
+fn a_keeper_whose_lock_was_removed_starts_nothing_any_more() {
+    let yard = Yard::honest("");
+    yard.dog(&["start"], 0);
+    let (worker, keeper) = (yard.pid("w", 1), yard.keeper("w", 1));
+    fs::remove_dir_all(yard.place.path("state")).unwrap();
+    kill(worker, Signal::KILL);
+    wait_for("the keeper's end", || !is_running(keeper));
+    assert_eq!(yard.starts(1), 1);
+    yard.dog(&["check"], 0);
+    wait_for("the second start", || yard.starts(1) == 2);
+    yard.finish();
+}
+
 #[test]
 fn a_deleted_state_folder_does_not_keep_a_stop_from_stopping() {
     let yard = Yard::honest("");

@@ -11,6 +11,7 @@ use super::{Keeper, Phase, Reply, seconds};
 use crate::events::{ProcessEvent, ProcessEventKind};
 use crate::process::{DEFAULT_PATH, Environment, Identity, Program, signal_name};
 use crate::watchdog::beat;
+use crate::watchdog::files;
 use crate::watchdog::marks::{WORKER, mark};
 use crate::watchdog::record::{LastEnd, State, boot_now, wall_now};
 use crate::watchdog::verdict::{End, Next, PARKED, next};
@@ -21,6 +22,13 @@ impl Keeper {
         if self.is_stopping() || self.folder.is_stopped(&self.plan.spec.id.worker) {
             self.reply(&Reply::Needless("the operator wants it stopped".to_owned()));
             return self.finish();
+        }
+        // Without its lock it does not know whether somebody else keeps this instance by now.
+        if !files::is_at(&self.lock, &self.folder.lock(&self.plan.spec.id)) {
+            self.reply(&Reply::Needless(
+                "its state was removed meanwhile; check again".to_owned(),
+            ));
+            return Phase::Over;
         }
         self.log.follow();
         // Written before there is a process, so that whoever comes after a keeper killed here looks for one.
