@@ -7,7 +7,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,13 +16,10 @@ use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process_group, pidfd
 
 use super::environment::OWNER;
 use super::guardian::record::{self, Noted, Told};
-use super::stat::{Stat, all_pids, user_of};
+use super::stat::{Stat, all_pids, environment_of, user_of};
 
 /// How long what is left behind may take to be gone.
 const LIMIT: Duration = Duration::from_secs(5);
-
-/// More of an environment than the system lets a program have by default.
-const ENVIRONMENT_LIMIT: u64 = 8 << 20;
 
 /// What ending an owner's processes came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -232,10 +228,7 @@ impl<'a> Search<'a> {
 
     /// Whether a process carries the mark. One that is dead, or not ours to look at, does not.
     fn is_marked(&mut self, pid: Pid) -> bool {
-        self.buffer.clear();
-        let path = format!("/proc/{}/environ", pid.as_raw_nonzero());
-        let read = File::open(path).and_then(|file| file.take(ENVIRONMENT_LIMIT).read_to_end(&mut self.buffer));
-        read.is_ok() && self.buffer.split(|byte| *byte == 0).any(|entry| entry == self.mark)
+        environment_of(pid, &mut self.buffer).any(|entry| entry == self.mark)
     }
 }
 

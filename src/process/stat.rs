@@ -22,6 +22,21 @@ pub fn user_of(pid: Pid) -> Option<u32> {
     Some(fs::metadata(format!("/proc/{}", pid.as_raw_nonzero())).ok()?.uid())
 }
 
+/// More of an environment than the system lets a program have by default.
+const ENVIRONMENT_LIMIT: u64 = 8 << 20;
+
+/// Reads the environment that a process was started with into `buffer`, and gives its entries, `NAME=VALUE` each; none of a
+/// process that is dead, or not ours to look at.
+pub fn environment_of(pid: Pid, buffer: &mut Vec<u8>) -> impl Iterator<Item = &[u8]> {
+    buffer.clear();
+    let path = format!("/proc/{}/environ", pid.as_raw_nonzero());
+    let read = File::open(path).and_then(|file| file.take(ENVIRONMENT_LIMIT).read_to_end(buffer));
+    if read.is_err() {
+        buffer.clear();
+    }
+    buffer.split(|byte| *byte == 0)
+}
+
 /// What `/proc/PID/stat` says. Read instead of asking `getpgid`: kernel threads, and processes whose group began outside
 /// of this pid namespace, have the number 0 there, which is no [`Pid`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,22 +4,17 @@
 //! instance has none.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use rustix::process::{Pid, getpid};
 
 use super::folder::{InstanceId, encoded};
-use crate::process::{Identity, Stat, all_pids, user_of};
+use crate::process::{Identity, Stat, all_pids, environment_of, user_of};
 
 /// A keeper's variable.
 pub(super) const KEEPER: &str = "QCTL_KEEPER";
 /// A worker's variable, and that of what it starts.
 pub(super) const WORKER: &str = "QCTL_WORKER";
-
-/// More of an environment than the system lets a program have by default.
-const ENVIRONMENT_LIMIT: u64 = 8 << 20;
 
 /// The value of both variables; `folder` is the watchdog's, by its true path.
 pub(super) fn mark(folder: &Path, id: &InstanceId) -> String {
@@ -65,10 +60,7 @@ pub(super) fn find(wanted: impl Fn(&str) -> bool) -> HashMap<String, Vec<Marked>
 
 /// What this process carries, if it is wanted.
 fn mark_of(pid: Pid, buffer: &mut Vec<u8>, wanted: &impl Fn(&str) -> bool) -> Option<(String, bool)> {
-    buffer.clear();
-    let file = File::open(format!("/proc/{}/environ", pid.as_raw_nonzero())).ok()?;
-    file.take(ENVIRONMENT_LIMIT).read_to_end(buffer).ok()?;
-    buffer.split(|byte| *byte == 0).find_map(|entry| {
+    environment_of(pid, buffer).find_map(|entry| {
         let entry = std::str::from_utf8(entry).ok()?;
         let (name, value) = entry.split_once('=')?;
         let is_keeper = name == KEEPER;

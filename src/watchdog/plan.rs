@@ -60,8 +60,8 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Of an instance of which nothing is known but that it is to be gone.
-    pub(super) fn of_nothing(id: InstanceId) -> Self {
+    /// Of an instance of which nothing is known, or nothing but what is put over it.
+    pub fn of_nothing(id: InstanceId) -> Self {
         Self {
             id,
             instances: 1,

@@ -2,42 +2,12 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rustix::process::Signal;
 
 use crate::ground::{Ground, config};
-use crate::support::{Place, wait_for};
-
-/// Set in the run of a test that may mount.
-const MAY_MOUNT: &str = "QCTL_TEST_MAY_MOUNT";
-
-/// Runs the test `name` of this file in a namespace where it may mount; true in there.
-fn may_mount(name: &str) -> bool {
-    if std::env::var_os(MAY_MOUNT).is_some() {
-        return true;
-    }
-    let able = |flags: &str| {
-        Command::new("unshare")
-            .args([flags, "true"])
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
-    };
-    let flags = ["-m", "-Urm"].into_iter().find(|flags| able(flags)).expect(
-        "this test mounts a small tmpfs: run it as root, or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1)",
-    );
-    let status = Command::new("unshare")
-        .arg(flags)
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("disk::{name}"), "--nocapture"])
-        .env(MAY_MOUNT, "1")
-        .stdout(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success(), "it failed in its namespace, see above");
-    false
-}
+use crate::support::{Place, may_mount, wait_for};
 
 /// A store on a disk of 3 MB.
 struct SmallDisk {
@@ -95,7 +65,7 @@ impl Drop for SmallDisk {
 /// sent when there is room again.
 #[test]
 fn publishing_to_a_full_disk_is_refused() {
-    if !may_mount("publishing_to_a_full_disk_is_refused") {
+    if !may_mount("disk::publishing_to_a_full_disk_is_refused") {
         return;
     }
     let disk = SmallDisk::new("exec: { run: ['./run.sh'] }");
@@ -125,7 +95,7 @@ fn publishing_to_a_full_disk_is_refused() {
 fn a_disk_that_becomes_full_keeps_what_was_told() {
     const LINES: usize = 8_000;
 
-    if !may_mount("a_disk_that_becomes_full_keeps_what_was_told") {
+    if !may_mount("disk::a_disk_that_becomes_full_keeps_what_was_told") {
         return;
     }
     let disk = SmallDisk::new("noop: {}");
@@ -163,7 +133,7 @@ fn a_disk_that_becomes_full_keeps_what_was_told() {
 /// A store cannot be begun on a full disk, which is told; with room it can.
 #[test]
 fn a_store_is_not_begun_on_a_full_disk() {
-    if !may_mount("a_store_is_not_begun_on_a_full_disk") {
+    if !may_mount("disk::a_store_is_not_begun_on_a_full_disk") {
         return;
     }
     let disk = SmallDisk::new("noop: {}");
@@ -178,7 +148,7 @@ fn a_store_is_not_begun_on_a_full_disk() {
 /// A consumer outlives a full disk: what was handled meanwhile is settled when there is room, and handled once.
 #[test]
 fn a_consumer_outlives_a_full_disk() {
-    if !may_mount("a_consumer_outlives_a_full_disk") {
+    if !may_mount("disk::a_consumer_outlives_a_full_disk") {
         return;
     }
     let disk = SmallDisk::new("exec: { run: ['./run.sh'] }");

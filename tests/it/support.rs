@@ -384,6 +384,38 @@ fn pause() {
     std::thread::sleep(Duration::from_millis(5));
 }
 
+/// Set in the run of a test that may mount.
+#[allow(dead_code)] // for those that fill disks
+const MAY_MOUNT: &str = "QCTL_TEST_MAY_MOUNT";
+
+/// Runs the test of this path (`module::name`) in a namespace where it may mount; true in there.
+#[allow(dead_code)] // for those that fill disks
+pub fn may_mount(test: &str) -> bool {
+    if std::env::var_os(MAY_MOUNT).is_some() {
+        return true;
+    }
+    let able = |flags: &str| {
+        let tried = Command::new("unshare")
+            .args([flags, "true"])
+            .stderr(Stdio::null())
+            .status();
+        tried.is_ok_and(|status| status.success())
+    };
+    let flags = ["-m", "-Urm"].into_iter().find(|flags| able(flags)).expect(
+        "this test mounts a small tmpfs: run it as root, or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1)",
+    );
+    let status = Command::new("unshare")
+        .arg(flags)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(MAY_MOUNT, "1")
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success(), "it failed in its namespace, see above");
+    false
+}
+
 /// Whether a process with this id runs (a zombie does not).
 pub fn is_running(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))

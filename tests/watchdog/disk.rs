@@ -2,41 +2,12 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rustix::process::Signal;
 
 use crate::ground::{Yard, kill};
-use crate::support::{is_running, wait_for};
-
-/// Set in the run of a test that may mount.
-const MAY_MOUNT: &str = "QCTL_TEST_MAY_MOUNT";
-
-fn may_mount(name: &str) -> bool {
-    if std::env::var_os(MAY_MOUNT).is_some() {
-        return true;
-    }
-    let able = |flags: &str| {
-        let tried = Command::new("unshare")
-            .args([flags, "true"])
-            .stderr(Stdio::null())
-            .status();
-        tried.is_ok_and(|status| status.success())
-    };
-    let flags = ["-m", "-Urm"].into_iter().find(|flags| able(flags)).expect(
-        "this test mounts a small tmpfs: run it as root, or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1)",
-    );
-    let status = Command::new("unshare")
-        .arg(flags)
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("disk::{name}"), "--nocapture"])
-        .env(MAY_MOUNT, "1")
-        .stdout(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success(), "it failed in its namespace, see above");
-    false
-}
+use crate::support::{is_running, may_mount, wait_for};
 
 fn mount(yard: &Yard) {
     fs::create_dir(yard.place.path("state")).unwrap();
@@ -57,7 +28,7 @@ fn fill(yard: &Yard) {
 /// Records are written where there was room for them, logs are lost and told of, and workers are kept.
 #[test]
 fn workers_are_kept_on_a_full_disk() {
-    if !may_mount("workers_are_kept_on_a_full_disk") {
+    if !may_mount("disk::workers_are_kept_on_a_full_disk") {
         return;
     }
     let yard = Yard::honest(", instances: 2");
@@ -83,7 +54,7 @@ fn workers_are_kept_on_a_full_disk() {
 /// A first start needs room, and says so; with room it works.
 #[test]
 fn a_first_start_on_a_full_disk_says_what_to_do() {
-    if !may_mount("a_first_start_on_a_full_disk_says_what_to_do") {
+    if !may_mount("disk::a_first_start_on_a_full_disk_says_what_to_do") {
         return;
     }
     let yard = Yard::honest("");

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use qctl::watchdog::{Backoff, Folder, InstanceId, STOP_WITHIN, Site, Spec, TERM, Wanted};
+use qctl::watchdog::{Backoff, Folder, InstanceId, Site, Spec, Wanted};
 
 use crate::ground::{HONEST, Yard};
 
@@ -28,32 +28,19 @@ impl Lane {
         let dies_once = "[ -e died ] || { echo > died; exit 1; }";
         fs::write(&script, format!("#!/bin/sh\n{dies_once}\n{HONEST}\n")).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        let id = InstanceId {
+            worker: "w".to_owned(),
+            number: 1,
+        };
         let spec = Spec {
-            id: InstanceId {
-                worker: "w".to_owned(),
-                number: 1,
-            },
-            instances: 1,
             argv: vec![script.display().to_string()],
-            env: Vec::new(),
             cwd: folder.path().to_owned(),
-            account: None,
-            nice: None,
-            umask: None,
-            limits: Vec::new(),
-            log_folder: None,
-            log_size: 0,
-            log_keep: 0,
-            stop_signal: TERM,
-            stop_within: Some(STOP_WITHIN),
-            heartbeat: None,
             backoff: Backoff {
                 min: Duration::from_millis(20),
                 max: Duration::from_millis(40),
             },
             expected: vec![0],
-            restart_on: Vec::new(),
-            wakes: Vec::new(),
+            ..Spec::of_nothing(id)
         };
         Self {
             folder,

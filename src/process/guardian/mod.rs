@@ -10,7 +10,7 @@
 mod companion;
 pub(super) mod record;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -29,6 +29,7 @@ use rustix::process::Pid;
 
 use super::environment::Environment;
 use super::spawn::Program;
+use super::stat::environment_of;
 use crate::error::{Error, Result};
 use crate::queue::Lifeline;
 
@@ -270,8 +271,7 @@ impl Shared {
 
 /// Whether a process is the guardian of some consumer's children.
 pub fn is_companion(pid: Pid) -> bool {
-    let environment = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
-    environment.split(|byte| *byte == 0).any(|entry| {
+    environment_of(pid, &mut Vec::new()).any(|entry| {
         entry
             .strip_prefix(TOKEN.as_bytes())
             .is_some_and(|rest| rest.starts_with(b"="))

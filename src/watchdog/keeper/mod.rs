@@ -97,18 +97,22 @@ enum Asked {
     StopNow,
 }
 
+/// The taking over from the keeper that there is.
+#[derive(Debug)]
+struct Succession {
+    since: Instant,
+    reason: String,
+    /// Held, so that there is one successor.
+    next: File,
+    /// The keeper that it is to replace, and whether it was asked to end.
+    old: Option<Identity>,
+    signalled: bool,
+}
+
 #[derive(Debug)]
 enum Phase {
     /// Waits for the keeper that there is to end.
-    Succeeding {
-        since: Instant,
-        reason: String,
-        /// Held, so that there is one successor.
-        next: File,
-        /// The keeper that it is to replace, and whether it was asked to end.
-        old: Option<Identity>,
-        signalled: bool,
-    },
+    Succeeding(Succession),
     /// Ends what a keeper that was killed has left.
     Clearing(Strays),
     /// Waits before the worker is started again.
@@ -244,7 +248,7 @@ impl Keeper {
     /// Waits until something happens or is due.
     fn wait(&mut self) {
         let wait = match &self.phase {
-            Phase::Succeeding { .. } | Phase::Clearing(_) => Duration::from_millis(20),
+            Phase::Succeeding(_) | Phase::Clearing(_) => Duration::from_millis(20),
             Phase::Sweeping { since, .. } if since.elapsed() < Duration::from_millis(100) => Duration::from_millis(2),
             Phase::Sweeping { .. } => Duration::from_millis(50),
             Phase::Resting { until, parked, .. } => {

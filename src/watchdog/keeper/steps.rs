@@ -1,6 +1,5 @@
 //! The keeper's steps: what it does in each of its phases, until it ends.
 
-use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -10,8 +9,7 @@ use super::launch::words;
 use super::running::{Ending, Running, Why};
 use super::strays::Strays;
 use super::tree;
-use super::{Asked, COMPANION, Keeper, LOOK, Phase, Reply, TURN_WITHIN, WITHDRAW_WITHIN, signal};
-use crate::process::Identity;
+use super::{Asked, COMPANION, Keeper, LOOK, Phase, Reply, Succession, TURN_WITHIN, WITHDRAW_WITHIN, signal};
 use crate::watchdog::files;
 use crate::watchdog::folder::InstanceId;
 use crate::watchdog::marks::mark;
@@ -35,13 +33,13 @@ impl Keeper {
         match next {
             Ok(Some(next)) => {
                 self.reply(&Reply::Succeeding);
-                Phase::Succeeding {
+                Phase::Succeeding(Succession {
                     since: Instant::now(),
                     reason,
                     next,
                     old: self.stored().map(|record| record.keeper),
                     signalled: false,
-                }
+                })
             }
             Ok(None) => {
                 self.reply(&Reply::Needless("it is being replaced already".to_owned()));
@@ -144,13 +142,7 @@ impl Keeper {
         }
         let phase = std::mem::replace(&mut self.phase, Phase::Over);
         self.phase = match phase {
-            Phase::Succeeding {
-                since,
-                reason,
-                next,
-                old,
-                signalled,
-            } => self.step_succeeding(since, reason, next, old, signalled),
+            Phase::Succeeding(succession) => self.step_succeeding(succession),
             Phase::Clearing(strays) => self.step_clearing(strays),
             Phase::Resting { until, parked, reason } => self.step_resting(until, parked, reason),
             Phase::Running(running) => self.step_running(running),
@@ -159,18 +151,11 @@ impl Keeper {
         };
     }
 
-    fn step_succeeding(
-        &mut self,
-        since: Instant,
-        reason: String,
-        next: File,
-        old: Option<Identity>,
-        mut signalled: bool,
-    ) -> Phase {
+    fn step_succeeding(&mut self, mut this: Succession) -> Phase {
         // By then the configuration may be another one: whoever looks after the workers starts a new successor.
-        let is_too_late = !signalled && since.elapsed() >= TURN_WITHIN;
+        let is_too_late = !this.signalled && this.since.elapsed() >= TURN_WITHIN;
         if is_too_late
-            || (!signalled && !self.is_newest())
+            || (!this.signalled && !self.is_newest())
             || self.is_stopping()
             || self.folder.is_stopped(&self.plan.spec.id.worker)
         {
@@ -182,29 +167,23 @@ impl Keeper {
             return Phase::Over;
         }
         if matches!(files::lock_now(&self.lock), Ok(true)) {
-            drop(next);
-            return self.take_over(false, &reason);
+            drop(this.next);
+            return self.take_over(false, &this.reason);
         }
         if let Some(record) = self.stored().filter(|record| record.is_of(&self.record.life)) {
-            if old.is_some_and(|old| old != record.keeper) {
+            if this.old.is_some_and(|old| old != record.keeper) {
                 // Another one has taken over meanwhile.
                 return Phase::Over;
             }
             let works = matches!(record.state, State::Running | State::Starting);
-            if !signalled
+            if !this.signalled
                 && self.is_its_turn(works, record.digest == self.plan.digest)
                 && let Some(keeper) = record.keeper.find()
             {
-                signalled = keeper.signal(Signal::TERM).is_ok();
+                this.signalled = keeper.signal(Signal::TERM).is_ok();
             }
         }
-        Phase::Succeeding {
-            since,
-            reason,
-            next,
-            old,
-            signalled,
-        }
+        Phase::Succeeding(this)
     }
 
     fn step_clearing(&mut self, mut strays: Strays) -> Phase {
