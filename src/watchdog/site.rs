@@ -124,8 +124,13 @@ impl Site {
             })
         };
         start().map_err(|error| {
+            // Whoever starts a keeper has read the program, so that it is the keeper's user who may not.
+            let hint = match error.kind() {
+                io::ErrorKind::PermissionDenied => "let its user execute that program, with all folders above it",
+                _ => "see `ulimit -u` and `ulimit -n`",
+            };
             Error::temporary(format!(
-                "the keeper of {id} cannot be started (`{} {SUBCOMMAND}`); see `ulimit -u` and `ulimit -n`",
+                "the keeper of {id} cannot be started (`{} {SUBCOMMAND}`); {hint}",
                 self.program.display()
             ))
             .because(error)

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use crate::ground::Yard;
 use crate::support::wait_for;
@@ -157,12 +158,30 @@ fn root_looks_after_another_users_workers_as_that_user() {
     for folder in [yard.place.root(), &yard.place.path("")] {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
     }
-    yard.dog(&["start"], 0);
+    // The program may be in a folder that is root's alone.
+    let hidden = yard.place.path("hidden/qctl");
+    fs::create_dir(yard.place.path("hidden")).unwrap();
+    fs::set_permissions(yard.place.path("hidden"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_qctl"), &hidden).unwrap();
+    let dog = |program: &Path, verb: &str| {
+        let mut command = yard.place.command_of(program.to_str().unwrap());
+        let output = command.args(["watchdog", verb]).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let (code, said) = dog(&hidden, "start");
+    assert_eq!(code, Some(75), "{said}");
+    assert!(said.contains("let its user execute that program"), "{said}");
+
+    let program = yard.place.path("qctl");
+    fs::rename(&hidden, &program).unwrap();
+    let (code, said) = dog(&program, "start");
+    assert_eq!(code, Some(0), "{said}");
     for pid in [yard.pid("w", 1), yard.keeper("w", 1)] {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         assert_eq!(field(&status, "Uid"), [nobody.uid.to_string().as_str(); 4].join(" "));
     }
-    yard.place.run(["watchdog", "check"]).check();
+    assert_eq!(dog(&program, "check"), (Some(0), String::new()));
     yard.finish();
 }
 
