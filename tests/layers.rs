@@ -29,6 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "settings",
             "queue",
             "wire",
+            "process",
             "consumer",
             "handler contract",
             "producer",

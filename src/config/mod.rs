@@ -44,6 +44,7 @@ pub use find::{Located, Origin, Surroundings, candidates, locate};
 pub use first::{InitAnswers, first_file};
 pub use implicit::{implicit_consumer, implicit_producer};
 pub use model::{Config, ConnectionEntry, ConsumerEntry, ProducerEntry, WorkerEntry, WorkerLog, WorkerRuns};
+pub use names::those_there_are;
 pub use predecessors::import::{Imported, import};
 pub use predecessors::{LeftOut, Predecessor, left_out_lines};
 pub use schema::schema;

@@ -35,7 +35,7 @@ pub(super) fn wrong_with(what: &str, text: &str) -> Option<String> {
 }
 
 /// The end of a sentence about a name that is not there: the near one, and those there are.
-pub(super) fn those_there_are<'a>(given: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {
+pub fn those_there_are<'a>(given: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {
     const MOST: usize = 20;
     let hint = suggestion(given, names.clone()).map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
     let count = names.clone().count();

@@ -9,6 +9,7 @@ use super::model::{ConsumerEntry, WorkerEntry, WorkerLog, WorkerRuns};
 use super::names::{check_name, those_there_are};
 use super::sections::Entries;
 use crate::error::Result;
+use crate::process::Limit;
 use crate::settings::{Setting, Settings, Value, one_of};
 
 /// A log is put aside at this size.
@@ -17,10 +18,6 @@ const LOG_SIZE: u64 = 10 << 20;
 const LOG_KEEP: u32 = 5;
 /// More instances of one worker are a slip.
 const MOST_INSTANCES: u64 = 1000;
-/// The limits of `limits:`, as `ulimit` and `limits.conf` call them.
-const LIMITS: [&str; 9] = [
-    "as", "core", "cpu", "data", "fsize", "memlock", "nofile", "nproc", "stack",
-];
 /// The signals that a worker can be asked to end with.
 const SIGNALS: [(&str, i32); 6] = [
     ("TERM", 15),
@@ -225,8 +222,8 @@ fn limits(setting: &Setting) -> Result<Vec<(String, Option<u64>)>> {
         .entries()?
         .into_iter()
         .map(|(name, value)| {
-            if !LIMITS.contains(&name.as_str()) {
-                return Err(value.error(format!("is no limit (there are {})", one_of(LIMITS))));
+            if !Limit::NAMES.contains(&name.as_str()) {
+                return Err(value.error(format!("is no limit (there are {})", one_of(Limit::NAMES))));
             }
             let is_none = matches!(value.written(), Value::Text(text) if matches!(text.as_str(), "none" | "unlimited"));
             let limit = if is_none { None } else { Some(value.size()?) };

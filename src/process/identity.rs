@@ -81,13 +81,14 @@ impl Found {
 
     /// Waits for its end; says whether it came in time.
     pub fn is_gone_by(&self, until: Instant) -> bool {
-        let left = until.saturating_duration_since(Instant::now());
-        let timeout = Timespec {
-            tv_sec: left.as_secs().cast_signed(),
-            tv_nsec: left.subsec_nanos().into(),
-        };
-        matches!(poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&timeout)), Ok(ready) if ready > 0)
+        ends_by(&self.pidfd, until)
     }
+}
+
+/// Waits for the end of a process; says whether it came in time.
+pub(super) fn ends_by(pidfd: &OwnedFd, until: Instant) -> bool {
+    let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
+    matches!(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], left.as_ref()), Ok(ready) if ready > 0)
 }
 
 /// Becomes readable at its end.

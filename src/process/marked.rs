@@ -11,11 +11,11 @@ use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process_group, pidfd_open, pidfd_send_signal};
 
 use super::environment::OWNER;
 use super::guardian::record::{self, Noted, Told};
+use super::identity::ends_by;
 use super::stat::{Stat, all_pids, environment_of, user_of};
 
 /// How long what is left behind may take to be gone.
@@ -240,11 +240,7 @@ fn is_gone_by(pidfd: Option<&OwnedFd>, until: Instant) -> bool {
         thread::sleep(left.min(Duration::from_millis(10)));
         return false;
     };
-    let timeout = Timespec {
-        tv_sec: left.as_secs().cast_signed(),
-        tv_nsec: left.subsec_nanos().into(),
-    };
-    matches!(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout)), Ok(ready) if ready > 0)
+    ends_by(pidfd, until)
 }
 
 #[cfg(test)]

@@ -39,4 +39,4 @@ pub use run::{ChildOutput, Ended, GRACE, Job, Runner, Stopped};
 pub use service::{Account, Limit, Service, close_inherited};
 pub use signals::{is_ignored, signal_name, signal_number};
 pub use spawn::{Program, SpawnError};
-pub use stat::{Stat, all_pids, environment_of, user_of};
+pub use stat::{Stat, all_pids, environment_of, uptime, user_of};

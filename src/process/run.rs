@@ -334,7 +334,7 @@ impl Run {
             let look = Instant::now() + WITHOUT_PIDFD;
             until = Some(until.map_or(look, |until| until.min(look)));
         }
-        let timeout = until.map(|until| timespec(until.saturating_duration_since(Instant::now())));
+        let timeout = until.and_then(|until| Timespec::try_from(until.saturating_duration_since(Instant::now())).ok());
         poll(&mut set, timeout.as_ref())?;
         Ok(Ready {
             wake: set[0].revents(),
@@ -387,13 +387,6 @@ fn watched<'a, Fd: AsFd>(fd: Option<&'a Fd>, events: PollFlags, stand_in: Borrow
     match fd {
         Some(fd) => PollFd::from_borrowed_fd(fd.as_fd(), events),
         None => PollFd::from_borrowed_fd(stand_in, PollFlags::empty()),
-    }
-}
-
-fn timespec(duration: Duration) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: duration.subsec_nanos().into(),
     }
 }
 

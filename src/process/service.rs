@@ -176,9 +176,8 @@ impl Service {
         // What the parent takes through a descriptor is blocked in it, and would stay so.
         SigSet::empty().thread_set_mask()?;
         for limit in &self.limits {
-            let Some(resource) = limit.resource() else { continue };
             setrlimit(
-                resource,
+                limit.resource().ok_or(io::ErrorKind::InvalidInput)?,
                 Rlimit {
                     current: limit.value,
                     maximum: limit.value,
@@ -201,7 +200,18 @@ impl Service {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::Account;
+    use super::{Account, Limit};
+
+    #[test]
+    fn every_limit_that_is_named_is_one() {
+        for name in Limit::NAMES {
+            let limit = Limit {
+                name: name.to_owned(),
+                value: None,
+            };
+            assert!(limit.resource().is_some(), "{name}");
+        }
+    }
 
     #[test]
     fn accounts_are_found_by_name_and_number() {

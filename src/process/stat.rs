@@ -3,8 +3,15 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use rustix::process::Pid;
+use rustix::time::{ClockId, clock_gettime};
+
+/// How long the system has been up, its sleep included: a clock that nobody can set.
+pub fn uptime() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
+}
 
 /// The numbers of all processes that can be seen from here.
 pub fn all_pids() -> Vec<Pid> {

@@ -13,7 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::folder::InstanceId;
-use crate::process::{Identity, Life};
+use crate::process::{Identity, Life, uptime};
 
 /// The whole file.
 const LENGTH: usize = 4096;
@@ -173,8 +173,7 @@ fn checksum(bytes: &[u8]) -> u64 {
 
 /// Milliseconds of the boot's clock, which no one can set.
 pub fn boot_now() -> u64 {
-    let now = clock_gettime(ClockId::Boottime);
-    now.tv_sec.cast_unsigned() * 1000 + now.tv_nsec.cast_unsigned() / 1_000_000
+    uptime().as_millis() as u64
 }
 
 /// Milliseconds since 1970.

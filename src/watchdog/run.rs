@@ -205,17 +205,13 @@ impl Runner<'_> {
         if let Some(every) = self.ping_every {
             wait = wait.min(every / 2);
         }
-        let timeout = Timespec {
-            tv_sec: wait.as_secs().cast_signed(),
-            tv_nsec: wait.subsec_nanos().into(),
-        };
         let heard = self.hear();
         if heard != Heard::Nothing {
             return heard;
         }
         let _ = poll(
             &mut [PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN)],
-            Some(&timeout),
+            Timespec::try_from(wait).ok().as_ref(),
         );
         self.hear()
     }

@@ -147,7 +147,7 @@ fn what_is_wrong_is_told_in_one_line() {
     let yard = Yard::honest("");
     let told = yard.dog(&["check", "x"], 66).stderr;
     assert!(
-        told.starts_with("qctl: no worker is called `x` in ") && told.contains("(there are w)"),
+        told.starts_with("qctl: no worker is called `x` in ") && told.contains("(there is w)"),
         "{told}"
     );
     let place = Place::new();

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cli::Checker;
-use crate::config::{Config, WorkerEntry, WorkerRuns};
+use crate::config::{Config, WorkerEntry, WorkerRuns, those_there_are};
 use crate::context::{Context, program};
 use crate::error::{Error, Result};
 use crate::handlers::HandlerContext;
 use crate::process::{Account, Environment, Limit};
-use crate::settings::{Settings, parse_duration, suggestion};
+use crate::settings::{Settings, parse_duration};
 use crate::watchdog::{Backoff, Folder, InstanceId, Loaded, STOP_WITHIN, Site, Spec, Wanted, wrong_with_name};
 
 /// A consumer's heart beats every few seconds; this is many of them.
@@ -95,17 +95,12 @@ fn check_names(config: &Config, names: &[String], file: &Path, folder: &Folder) 
         return Ok(());
     };
     let of_instance = name.rsplit_once('.').filter(|(worker, _)| known.contains(worker));
-    let hint = match (of_instance, suggestion(name, known.iter().copied())) {
-        (Some((worker, _)), _) => format!("; name the worker, which has all its instances: `{worker}`"),
-        (None, Some(near)) => format!("; did you mean `{near}`?"),
-        (None, None) => String::new(),
-    };
-    let there = match known.len() {
-        0 => "there is none".to_owned(),
-        _ => format!("there are {}", known.into_iter().collect::<Vec<_>>().join(", ")),
+    let hint = match of_instance {
+        Some((worker, _)) => format!("; name the worker, which has all its instances: `{worker}`"),
+        None => those_there_are(name, known.iter().copied()),
     };
     Err(Error::not_found(format!(
-        "no worker is called `{}` in {}{hint} ({there})",
+        "no worker is called `{}` in {}{hint}",
         name.escape_debug(),
         file.display()
     )))

@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use rustix::fs::{FileType, MemfdFlags, fstat, memfd_create};
 use rustix::io::{Errno, pread};
-use rustix::time::{ClockId, clock_gettime};
+
+use crate::process::stat::uptime;
 
 /// The width of the heading, its end of line included.
 const HEADING: usize = 128;
@@ -181,9 +182,8 @@ fn heading(state: &str) -> String {
 
 /// Now, in ticks since the system's start.
 fn now() -> u64 {
-    let now = clock_gettime(ClockId::Boottime);
-    let hundredths = u64::try_from(now.tv_nsec).unwrap_or(0) / 10_000_000;
-    u64::try_from(now.tv_sec).unwrap_or(0) * TICKS_PER_SECOND + hundredths
+    let up = uptime();
+    up.as_secs() * TICKS_PER_SECOND + u64::from(up.subsec_millis()) / 10
 }
 
 #[cfg(test)]

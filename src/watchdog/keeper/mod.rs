@@ -258,17 +258,12 @@ impl Keeper {
             Phase::Running(running) => running.wait(self.plan.spec.heartbeat, matches!(self.asked, Asked::Restart(_))),
             Phase::Over => return,
         };
-        let timeout = Timespec {
-            tv_sec: wait.as_secs().cast_signed(),
-            // Not a moment too early, or it would look twice.
-            tv_nsec: i64::from(wait.subsec_nanos()),
-        };
         let mut set = [
             PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
             PollFd::new(&self.output.0, PollFlags::IN),
         ];
         // Interrupted or not: what there is is looked at next.
-        let _ = poll(&mut set, Some(&timeout));
+        let _ = poll(&mut set, Timespec::try_from(wait).ok().as_ref());
     }
 
     fn hear(&mut self) {
