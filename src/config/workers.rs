@@ -9,7 +9,7 @@ use super::model::{ConsumerEntry, WorkerEntry, WorkerLog, WorkerRuns};
 use super::names::{check_name, those_there_are};
 use super::sections::Entries;
 use crate::error::Result;
-use crate::process::Limit;
+use crate::process::{Limit, signal_number};
 use crate::settings::{Setting, Settings, Value, one_of};
 
 /// A log is put aside at this size.
@@ -19,14 +19,9 @@ const LOG_KEEP: u32 = 5;
 /// More instances of one worker are a slip.
 const MOST_INSTANCES: u64 = 1000;
 /// The signals that a worker can be asked to end with.
-const SIGNALS: [(&str, i32); 6] = [
-    ("TERM", 15),
-    ("INT", 2),
-    ("QUIT", 3),
-    ("HUP", 1),
-    ("USR1", 10),
-    ("USR2", 12),
-];
+const STOP_SIGNALS: [&str; 6] = ["TERM", "INT", "QUIT", "HUP", "USR1", "USR2"];
+/// The shortest and the longest wait after a failure.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// Options of a consumer that the watchdog gives itself, or that would break what it promises.
 const REFUSED_OPTIONS: [(&str, &str); 6] = [
     ("config", "the watchdog gives its own configuration"),
@@ -99,7 +94,8 @@ fn worker(name: &str, setting: &Setting, consumers: &BTreeMap<String, ConsumerEn
             keep: LOG_KEEP,
         },
     };
-    let stop_signal = settings.choice(&["stop_signal"], &SIGNALS)?.unwrap_or(SIGNALS[0].1);
+    let signals = STOP_SIGNALS.map(|name| (name, signal_number(name)));
+    let stop_signal = settings.choice(&["stop_signal"], &signals)?.flatten();
     let stop_timeout = settings.limit_duration(&["stop_timeout"])?;
     let heartbeat = settings.limit_duration(&["heartbeat"])?;
     if let Some(Some(limit)) = heartbeat
@@ -109,7 +105,7 @@ fn worker(name: &str, setting: &Setting, consumers: &BTreeMap<String, ConsumerEn
     }
     let backoff = match settings.map(&["backoff"])? {
         Some(backoff) => backoff_of(backoff)?,
-        None => (Duration::from_secs(1), Duration::from_mins(1)),
+        None => BACKOFF,
     };
     let restart_on = paths(&mut settings, "restart_on")?;
     let expected = expected(&mut settings)?;
@@ -154,7 +150,7 @@ fn worker(name: &str, setting: &Setting, consumers: &BTreeMap<String, ConsumerEn
         umask,
         limits,
         log,
-        stop_signal,
+        stop_signal: stop_signal.unwrap_or(libc::SIGTERM),
         stop_timeout,
         heartbeat,
         backoff,
@@ -243,8 +239,8 @@ fn log_of(mut log: Settings) -> Result<WorkerLog> {
 }
 
 fn backoff_of(mut backoff: Settings) -> Result<(Duration, Duration)> {
-    let min = backoff.duration(&["min"])?.unwrap_or(Duration::from_secs(1));
-    let max = backoff.duration(&["max"])?.unwrap_or(Duration::from_mins(1).max(min));
+    let min = backoff.duration(&["min"])?.unwrap_or(BACKOFF.0);
+    let max = backoff.duration(&["max"])?.unwrap_or(BACKOFF.1.max(min));
     if min < Duration::from_millis(100) {
         return Err(backoff.error(
             "min",

@@ -1,6 +1,6 @@
 //! What happens to processes, told to whoever wants to know: one JSON document a line, in a file that everyone appends to.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -64,11 +64,7 @@ impl Journal {
     pub fn append(&self, event: &ProcessEvent) -> io::Result<()> {
         let mut line = serde_json::to_vec(event)?;
         line.push(b'\n');
-        let mut file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o644)
-            .open(&self.path)?;
+        let mut file = self.open()?;
         if file.metadata()?.len() > LARGEST && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
             // Whoever has the lock moves it; an event that another one appends meanwhile moves with it.
             if is_still_large(&self.path) {
@@ -76,14 +72,18 @@ impl Journal {
                 aside.push(".1");
                 fs::rename(&self.path, aside)?;
             }
-            file = OpenOptions::new()
-                .append(true)
-                .create(true)
-                .mode(0o644)
-                .open(&self.path)?;
+            file = self.open()?;
         }
         // In one call, so that lines of several writers do not mix.
         file.write_all(&line)
+    }
+
+    fn open(&self) -> io::Result<File> {
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o644)
+            .open(&self.path)
     }
 }
 

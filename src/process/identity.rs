@@ -44,10 +44,15 @@ impl Identity {
     /// Of the living process with this number.
     pub fn of(pid: Pid) -> Option<Self> {
         let stat = Stat::of(pid).filter(|stat| stat.alive)?;
-        Some(Self {
+        Some(Self::seen(pid, &stat))
+    }
+
+    /// Of the process of which the system said this.
+    pub fn seen(pid: Pid, stat: &Stat) -> Self {
+        Self {
             pid: pid.as_raw_nonzero().get(),
             started: stat.started,
-        })
+        }
     }
 
     /// Of this process.

@@ -167,7 +167,12 @@ impl Service {
         // SAFETY: the process has one thread, so no lock is held by anyone else in its copy, and the closure may allocate
         // and call what it likes.
         unsafe { command.pre_exec(move || service.settle_in()) };
-        program.start(&mut command)
+        command.spawn().map_err(|error| match program.explain(&error) {
+            SpawnError::Fault(text) if error.raw_os_error() == Some(libc::EPERM) => SpawnError::Fault(format!(
+                "{text}; its `limits`, `nice`, `user` or `group` are more than the system allows here"
+            )),
+            other => other,
+        })
     }
 
     /// Runs in the child, before the program takes its place. What only root may do comes before the account changes.

@@ -95,7 +95,8 @@ impl Program {
         command.spawn().map_err(|error| self.explain(&error))
     }
 
-    fn explain(&self, error: &io::Error) -> SpawnError {
+    /// What it means that it could not be started.
+    pub(super) fn explain(&self, error: &io::Error) -> SpawnError {
         let program = self.path.display();
         let text = format!("cannot start {program}: {error}");
         match error.raw_os_error().map(Errno::from_raw_os_error) {

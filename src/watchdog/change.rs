@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::check::{Finding, Severity, condition, is_chosen};
+use super::finding::{Finding, Severity, condition, pid_of};
 use super::folder::InstanceId;
 use super::marks;
 use super::record::{Record, State};
-use super::site::{Site, Wanted};
+use super::site::{Site, Wanted, chosen, is_chosen};
 use crate::error::{Error, Result};
 use crate::process::Identity;
 
@@ -43,7 +43,7 @@ impl Site {
         waits: &mut dyn FnMut(&InstanceId),
     ) -> Result<Vec<Finding>> {
         self.folder.make()?;
-        for wanted in roster.iter().filter(|wanted| is_chosen(names, &wanted.spec.id)) {
+        for wanted in chosen(roster, names) {
             self.folder.start(&wanted.spec.id.worker)?;
         }
         let begun = Instant::now();
@@ -55,8 +55,8 @@ impl Site {
             .filter(|finding| finding.severity == Severity::Mended)
         {
             loop {
-                let record = self.record(&finding.id).filter(|record| record.is_of(&self.life));
-                if let Some((severity, text)) = record
+                if let Some((severity, text)) = self
+                    .living(&finding.id)
                     .filter(|record| matches!(record.state, State::Backoff | State::Parked))
                     .map(|record| condition(&record))
                 {
@@ -81,8 +81,8 @@ impl Site {
         waits: &mut dyn FnMut(&InstanceId),
     ) -> Result<()> {
         let is_up = |id: &InstanceId| {
-            let record = self.record(id).filter(|record| record.is_of(&self.life));
-            record.is_some_and(|record| !record.is_last && !matches!(record.state, State::Stopping | State::Stopped))
+            self.living(id)
+                .is_some_and(|record| !record.is_last && !matches!(record.state, State::Stopping | State::Stopped))
         };
         let mut open: Vec<&mut Finding> = findings
             .iter_mut()
@@ -125,8 +125,8 @@ impl Site {
 
     /// Whether its keeper is about to end for good, and nobody is there to take its place.
     fn is_ending(&self, id: &InstanceId) -> bool {
-        let record = self.record(id).filter(|record| record.is_of(&self.life));
-        record.is_some_and(|record| record.state == State::Stopping && record.is_last && record.keeper.find().is_some())
+        self.living(id)
+            .is_some_and(|record| record.state == State::Stopping && record.is_last && record.keeper.find().is_some())
             && !self.folder.has_successor(id)
     }
 
@@ -134,7 +134,7 @@ impl Site {
     pub fn stop(&self, roster: &[Wanted], names: &[String], asking: Asking, progress: &mut Progress<'_>) -> Result<()> {
         self.folder.make()?;
         let mut open: BTreeMap<InstanceId, Stopping> = BTreeMap::new();
-        for wanted in roster.iter().filter(|wanted| is_chosen(names, &wanted.spec.id)) {
+        for wanted in chosen(roster, names) {
             self.folder.stop(&wanted.spec.id.worker)?;
             open.insert(wanted.spec.id.clone(), Stopping::new(true));
         }
@@ -164,11 +164,8 @@ impl Site {
             for id in ids {
                 let Some(stopping) = open.get_mut(&id) else { continue };
                 if is_wish && stopping.is_configured && !self.folder.is_stopped(&id.worker) {
-                    progress(&Finding {
-                        severity: Severity::Mended,
-                        text: "was started again meanwhile".to_owned(),
-                        id: id.clone(),
-                    });
+                    let text = "was started again meanwhile".to_owned();
+                    progress(&Finding::new(&id, Severity::Mended, text));
                     open.remove(&id);
                     continue;
                 }
@@ -180,10 +177,7 @@ impl Site {
                 let is_unclean = match &record {
                     Some(record) => record.is_unclean(&self.life),
                     None => strays
-                        .get_or_insert_with(|| {
-                            let folder = format!("{}/", folder.display());
-                            marks::find(|mark| mark.starts_with(&folder))
-                        })
+                        .get_or_insert_with(|| marks::of_folder(&folder))
                         .contains_key(&marks::mark(&folder, &id)),
                 };
                 if is_unclean && stopping.cleared < 3 {
@@ -192,23 +186,14 @@ impl Site {
                     self.clear(&id, lock)?;
                     continue;
                 }
-                let told = Finding {
-                    severity: if stopping.was_there {
-                        Severity::Mended
-                    } else {
-                        Severity::Fine
-                    },
-                    text: if stopping.was_there {
-                        "stopped"
-                    } else {
-                        "was not running"
-                    }
-                    .to_owned(),
-                    id: id.clone(),
+                let (severity, text) = if stopping.was_there {
+                    (Severity::Mended, "stopped")
+                } else {
+                    (Severity::Fine, "was not running")
                 };
                 drop(lock);
                 open.remove(&id);
-                progress(&told);
+                progress(&Finding::new(&id, severity, text.to_owned()));
             }
             if !open.is_empty() {
                 thread::sleep(LOOK);
@@ -241,11 +226,11 @@ impl Site {
     pub fn restart(&self, roster: &[Wanted], names: &[String], progress: &mut Progress<'_>) -> Result<()> {
         self.folder.make()?;
         let mut open: BTreeMap<InstanceId, (&Wanted, Option<Identity>)> = BTreeMap::new();
-        for wanted in roster.iter().filter(|wanted| is_chosen(names, &wanted.spec.id)) {
+        for wanted in chosen(roster, names) {
             let id = &wanted.spec.id;
             self.folder.start(&id.worker)?;
             let is_kept = self.folder.take(id)?.is_none();
-            let keeper = self.record(id).filter(|record| is_kept && record.is_of(&self.life));
+            let keeper = self.living(id).filter(|_| is_kept);
             open.insert(id.clone(), (wanted, keeper.map(|record| record.keeper)));
         }
         let mut failed: Vec<String> = Vec::new();
@@ -262,20 +247,14 @@ impl Site {
                 if self.folder.is_stopped(&id.worker) {
                     open.remove(&id);
                     let text = "was stopped meanwhile, as the operator wants it".to_owned();
-                    progress(&Finding {
-                        id,
-                        severity: Severity::Mended,
-                        text,
-                    });
+                    progress(&Finding::new(&id, Severity::Mended, text));
                     continue;
                 }
                 if self.folder.take(&id)?.is_some() {
                     self.look_after(std::slice::from_ref(wanted), &[], false, false)?;
                     continue;
                 }
-                let record = self.record(&id).filter(|record| record.is_of(&self.life));
-                let is_new = record.as_ref().is_some_and(|record| Some(record.keeper) != old);
-                let Some(record) = record.filter(|_| is_new) else {
+                let Some(record) = self.living(&id).filter(|record| Some(record.keeper) != old) else {
                     if !self.is_being_replaced(wanted) {
                         self.succeed(wanted, "asked to restart")?.reply().ok();
                     }
@@ -296,8 +275,7 @@ impl Site {
                     State::Starting | State::Stopping | State::Stopped => continue,
                 };
                 open.remove(&id);
-                let told = Finding { id, severity, text };
-                progress(&told);
+                progress(&Finding::new(&id, severity, text));
             }
             if !open.is_empty() {
                 thread::sleep(LOOK);
@@ -309,12 +287,11 @@ impl Site {
     pub(super) fn record(&self, id: &InstanceId) -> Option<Record> {
         self.folder.record(id)
     }
-}
 
-fn pid_of(record: &Record) -> String {
-    record
-        .worker
-        .map_or_else(|| "-".to_owned(), |worker| worker.pid.to_string())
+    /// As `record`, if it was written in this life of the system.
+    pub(super) fn living(&self, id: &InstanceId) -> Option<Record> {
+        self.record(id).filter(|record| record.is_of(&self.life))
+    }
 }
 
 /// An instance that is being stopped.

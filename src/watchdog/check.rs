@@ -10,41 +10,18 @@ use rustix::process::Signal;
 
 use super::decision::{Action, Known, decide};
 use super::files::unwritable;
+use super::finding::{Finding, Severity, condition};
 use super::folder::InstanceId;
 use super::keeper::Reply;
 use super::marks;
 use super::plan::{Spec, Task};
-use super::record::{Record, State, boot_now};
-use super::site::{Site, Starting, Wanted};
+use super::record::{Record, State};
+use super::site::{Site, Starting, Wanted, chosen, is_chosen};
 use crate::error::Result;
 use crate::process::Found;
 
 /// How long a keeper may take from its lock to its first record.
 const BEGINNING: Duration = Duration::from_secs(2);
-
-/// How bad something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// All is well.
-    Fine,
-    /// Something was done, or is under way.
-    Mended,
-    /// It failed and will be started again.
-    Backoff,
-    /// Its configuration is wrong.
-    Config,
-}
-
-/// What was found of an instance, and done about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// The instance.
-    pub id: InstanceId,
-    /// How bad it is.
-    pub severity: Severity,
-    /// In words.
-    pub text: String,
-}
 
 /// An instance as it was found.
 struct Seen<'a> {
@@ -72,9 +49,8 @@ impl Site {
         others: bool,
     ) -> Result<Vec<Finding>> {
         if dry && !self.folder.path().exists() {
-            let chosen = roster.iter().filter(|wanted| is_chosen(names, &wanted.spec.id));
-            return Ok(chosen
-                .map(|wanted| finding(&wanted.spec.id, Severity::Mended, "would be started".to_owned()))
+            return Ok(chosen(roster, names)
+                .map(|wanted| Finding::new(&wanted.spec.id, Severity::Mended, "would be started".to_owned()))
                 .collect());
         }
         if !dry {
@@ -104,13 +80,13 @@ impl Site {
                 Ok(Done::Started(keeper)) => starting.push(keeper),
                 Ok(Done::Nothing) => {}
                 // One that cannot be helped does not keep the others from it.
-                Err(error) => findings.push(finding(&seen.id, Severity::Backoff, error.to_string())),
+                Err(error) => findings.push(Finding::new(&seen.id, Severity::Backoff, error.to_string())),
             }
         }
         for keeper in starting {
             let id = keeper.id.clone();
             let (severity, text) = self.outcome(&id, keeper.reply());
-            findings.push(finding(&id, severity, text));
+            findings.push(Finding::new(&id, severity, text));
         }
         findings.sort_by(|one, other| one.id.cmp(&other.id));
         Ok(findings)
@@ -175,19 +151,18 @@ impl Site {
         if !seen.iter().any(is_unknown) {
             return Ok(HashMap::new());
         }
-        let folder = format!("{}/", self.folder.true_path()?.display());
-        Ok(marks::find(|mark| mark.starts_with(&folder)))
+        Ok(marks::of_folder(&self.folder.true_path()?))
     }
 
     fn act(&self, seen: &mut Seen<'_>, action: &Action, strays: bool) -> Result<Done> {
         let id = seen.id.clone();
-        let mended = |text: String| Ok(Done::Found(finding(&id, Severity::Mended, text)));
+        let mended = |text: String| Ok(Done::Found(Finding::new(&id, Severity::Mended, text)));
         if let (Some(record), Some(_)) = (&seen.record, seen.wanted)
             && record.is_of(&self.life)
             && seen.lock.is_none()
             && !self.is_ours(record)
         {
-            return Ok(Done::Found(finding(
+            return Ok(Done::Found(Finding::new(
                 &id,
                 Severity::Config,
                 format!(
@@ -218,10 +193,10 @@ impl Site {
                 };
                 if self.is_being_replaced(wanted) {
                     let text = "waits for its turn to be restarted, until the other instances run".to_owned();
-                    return Ok(Done::Found(finding(&id, Severity::Fine, text)));
+                    return Ok(Done::Found(Finding::new(&id, Severity::Fine, text)));
                 }
                 match self.succeed(wanted, reason)?.reply() {
-                    Ok(Reply::Needless(why)) => Ok(Done::Found(finding(&id, Severity::Fine, why))),
+                    Ok(Reply::Needless(why)) => Ok(Done::Found(Finding::new(&id, Severity::Fine, why))),
                     _ => mended(format!("is being restarted, in its turn: {reason}")),
                 }
             }
@@ -231,7 +206,11 @@ impl Site {
                     .as_ref()
                     .is_some_and(|record| record.state == State::Stopping) =>
                 {
-                    Ok(Done::Found(finding(&id, Severity::Fine, "is being stopped".to_owned())))
+                    Ok(Done::Found(Finding::new(
+                        &id,
+                        Severity::Fine,
+                        "is being stopped".to_owned(),
+                    )))
                 }
                 true => mended(format!("is being stopped: {reason}")),
                 false => Ok(Done::Nothing),
@@ -256,27 +235,27 @@ impl Site {
     fn condition(&self, seen: &Seen<'_>) -> Finding {
         let id = &seen.id;
         if seen.stopped {
-            return finding(id, Severity::Fine, "stopped, as the operator wants it".to_owned());
+            return Finding::new(id, Severity::Fine, "stopped, as the operator wants it".to_owned());
         }
         let Some((record, keeper)) = self.kept(id, seen.record.as_ref()) else {
             if self.has_keeper(id) {
                 let text = "is kept; its record was spoilt, and is written anew within seconds";
-                return finding(id, Severity::Fine, text.to_owned());
+                return Finding::new(id, Severity::Fine, text.to_owned());
             }
             let text = format!(
                 "its lock {} is held, and no keeper of it is to be seen; if that stays so, see who holds it (fuser), and end that",
                 self.folder.lock(id).display()
             );
-            return finding(id, Severity::Backoff, text);
+            return Finding::new(id, Severity::Backoff, text);
         };
         if keeper.stat.suspended {
             return if keeper.signal(Signal::CONT).is_ok() {
                 let text = "its keeper was suspended (SIGSTOP), and goes on";
-                finding(id, Severity::Mended, text.to_owned())
+                Finding::new(id, Severity::Mended, text.to_owned())
             } else {
                 let pid = record.keeper.pid;
                 let text = format!("its keeper is suspended; continue it with kill -CONT {pid}");
-                finding(id, Severity::Backoff, text)
+                Finding::new(id, Severity::Backoff, text)
             };
         }
         let (severity, mut text) = condition(&record);
@@ -284,7 +263,7 @@ impl Site {
             let log = wanted.spec.log_file(&self.folder);
             text = format!("{text}; see {}", log.display());
         }
-        finding(id, severity, text)
+        Finding::new(id, severity, text)
     }
 
     /// Whether a keeper of it is there, whatever its record says. All processes are looked at.
@@ -393,10 +372,10 @@ impl Site {
             Action::Nothing => {
                 let record = seen.record.as_ref().filter(|record| record.is_of(&self.life));
                 let (severity, text) = record.filter(|_| !seen.stopped).map(condition)?;
-                return Some(finding(&seen.id, severity, text));
+                return Some(Finding::new(&seen.id, severity, text));
             }
         };
-        Some(finding(&seen.id, Severity::Mended, text))
+        Some(Finding::new(&seen.id, Severity::Mended, text))
     }
 }
 
@@ -404,45 +383,4 @@ enum Done {
     Nothing,
     Found(Finding),
     Started(Starting),
-}
-
-fn finding(id: &InstanceId, severity: Severity, text: String) -> Finding {
-    Finding {
-        id: id.clone(),
-        severity,
-        text,
-    }
-}
-
-/// What a record says, for a person.
-pub(super) fn condition(record: &Record) -> (Severity, String) {
-    let last = record.last.as_ref().map_or("", |last| last.reason.as_str());
-    let left = record
-        .next
-        .map_or(0, |next| next.saturating_sub(boot_now()).div_ceil(1000));
-    match record.state {
-        State::Running | State::Starting => {
-            let pid = record
-                .worker
-                .map_or_else(|| "-".to_owned(), |worker| worker.pid.to_string());
-            (Severity::Fine, format!("{} (pid {pid})", record.state.name()))
-        }
-        State::Backoff => (
-            Severity::Backoff,
-            format!(
-                "in backoff: {last}; failure {} in a row, started again in {left} s",
-                record.failures
-            ),
-        ),
-        State::Parked => (
-            Severity::Config,
-            format!("parked: {last}; tried again when its configuration has changed, or in {left} s"),
-        ),
-        State::Stopping => (Severity::Fine, "is being stopped".to_owned()),
-        State::Stopped => (Severity::Fine, "stopped".to_owned()),
-    }
-}
-
-pub(super) fn is_chosen(names: &[String], id: &InstanceId) -> bool {
-    names.is_empty() || names.contains(&id.worker)
 }

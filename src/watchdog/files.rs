@@ -19,15 +19,16 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
 pub(super) fn open_with_mode(path: &Path, mode: u32) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(mode);
-    plain(&mut options, path)
+    open_plain(&mut options, path)
 }
 
 /// Opens a file that is to be read.
 pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
-    plain(OpenOptions::new().read(true), path)
+    open_plain(OpenOptions::new().read(true), path)
 }
 
-fn plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+/// Opens what is a plain file, and no link to one.
+pub(super) fn open_plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     // Without waiting: a pipe in its place would wait for somebody to write.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = options.custom_flags(flags.bits().cast_signed()).open(path)?;

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{open, open_to_read, try_lock, unwritable};
+use super::files::{open, open_to_read, open_with_mode, try_lock, unwritable};
 use super::record::Record;
 use crate::error::{Error, Result};
 
@@ -233,12 +233,7 @@ impl Folder {
     /// Writes down that the operator wants it stopped.
     pub(super) fn stop(&self, worker: &str) -> Result<()> {
         let path = self.stopped(worker);
-        let made = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o644)
-            .open(&path);
+        let made = open_with_mode(&path, 0o644);
         made.map(drop).map_err(|error| unwritable(&path, &error))
     }
 

@@ -32,6 +32,12 @@ pub(super) struct Marked {
     pub(super) is_keeper: bool,
 }
 
+/// All living processes of the instances of this folder, by their marks.
+pub(super) fn of_folder(folder: &Path) -> HashMap<String, Vec<Marked>> {
+    let folder = format!("{}/", folder.display());
+    find(|mark| mark.starts_with(&folder))
+}
+
 /// All living processes with a mark for which `wanted` holds, by their marks. This process is not among them.
 pub(super) fn find(wanted: impl Fn(&str) -> bool) -> HashMap<String, Vec<Marked>> {
     let own = getpid();
@@ -43,12 +49,8 @@ pub(super) fn find(wanted: impl Fn(&str) -> bool) -> HashMap<String, Vec<Marked>
         };
         let Some(user) = user_of(pid) else { continue };
         if let Some(stat) = Stat::of(pid).filter(|stat| stat.alive) {
-            let identity = Identity {
-                pid: pid.as_raw_nonzero().get(),
-                started: stat.started,
-            };
             found.entry(mark).or_default().push(Marked {
-                identity,
+                identity: Identity::seen(pid, &stat),
                 parent: stat.parent,
                 user,
                 is_keeper,

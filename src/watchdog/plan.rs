@@ -11,8 +11,6 @@ use super::folder::{Folder, InstanceId, encoded};
 use super::verdict::Backoff;
 use crate::process::{Account, Limit, Service};
 
-/// SIGTERM.
-pub const TERM: i32 = 15;
 /// How long a worker may take to end, unless it is said otherwise.
 pub const STOP_WITHIN: Duration = Duration::from_secs(30);
 
@@ -75,7 +73,7 @@ impl Spec {
             log_folder: None,
             log_size: 0,
             log_keep: 0,
-            stop_signal: TERM,
+            stop_signal: libc::SIGTERM,
             stop_within: Some(STOP_WITHIN),
             heartbeat: None,
             backoff: Backoff::default(),

@@ -9,7 +9,6 @@ use std::os::unix::fs::FileExt;
 use std::thread;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::folder::InstanceId;
@@ -23,7 +22,7 @@ const TRIES: u32 = 5;
 /// In which state an instance is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub(super) enum State {
     /// Its worker was started and has not shown that it works.
     Starting,
     /// It works.
@@ -40,7 +39,7 @@ pub enum State {
 
 impl State {
     /// In one word.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Starting => "starting",
             Self::Running => "running",
@@ -69,7 +68,7 @@ pub struct LastEnd {
 
 /// A keeper's record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub(super) struct Record {
     /// Whose it is.
     pub id: InstanceId,
     /// The boot and pid namespace that all of it is of.
@@ -102,17 +101,17 @@ pub struct Record {
 
 impl Record {
     /// Whether it was written in this life of the system.
-    pub fn is_of(&self, life: &Life) -> bool {
+    pub(super) fn is_of(&self, life: &Life) -> bool {
         self.life == *life
     }
 
     /// Whether the keeper that wrote it, if it has ended, may have left something that runs.
-    pub fn is_unclean(&self, life: &Life) -> bool {
+    pub(super) fn is_unclean(&self, life: &Life) -> bool {
         self.is_of(life) && self.state != State::Stopped && (self.worker.is_some() || self.state == State::Starting)
     }
 
     /// Reads the record; `None`: there is none that can be read.
-    pub fn read(file: &File) -> Option<Self> {
+    pub(super) fn read(file: &File) -> Option<Self> {
         for _ in 0..TRIES {
             let mut bytes = [0; LENGTH];
             let length = file.read_at(&mut bytes, 0).ok()?;
@@ -172,14 +171,13 @@ fn checksum(bytes: &[u8]) -> u64 {
 }
 
 /// Milliseconds of the boot's clock, which no one can set.
-pub fn boot_now() -> u64 {
+pub(super) fn boot_now() -> u64 {
     uptime().as_millis() as u64
 }
 
 /// Milliseconds since 1970.
-pub fn wall_now() -> i64 {
-    let now = clock_gettime(ClockId::Realtime);
-    now.tv_sec * 1000 + now.tv_nsec / 1_000_000
+pub(super) fn wall_now() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
 }
 
 #[cfg(test)]

@@ -6,18 +6,18 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sd_notify::NotifyState;
 
 use super::change::{Asking, Stopping};
-use super::check::{Severity, is_chosen};
 use super::files::{try_lock, unwritable};
+use super::finding::Severity;
 use super::folder::InstanceId;
 use super::keeper::tree;
 use super::record::{Record, State};
-use super::site::{Site, Wanted};
+use super::signals::Signals;
+use super::site::{Site, Wanted, chosen};
 use super::watched::Watched;
 use crate::error::{Error, Result};
 
@@ -48,7 +48,7 @@ struct Runner<'a> {
     loaded: Loaded,
     names: &'a [String],
     files: Watched,
-    signals: SignalFd,
+    signals: Signals,
     checked: Option<Instant>,
     ping_every: Option<Duration>,
     pinged: Instant,
@@ -58,8 +58,8 @@ struct Runner<'a> {
 
 /// Takes the locks of these workers that are not held already. Two in the foreground would each end the other's when they end.
 fn hold(held: &mut BTreeMap<String, File>, loaded: &Loaded, names: &[String]) -> Result<()> {
-    let ids = loaded.roster.iter().map(|wanted| &wanted.spec.id);
-    for id in ids.filter(|id| is_chosen(names, id)) {
+    for wanted in chosen(&loaded.roster, names) {
+        let id = &wanted.spec.id;
         if held.contains_key(&id.worker) {
             continue;
         }
@@ -88,12 +88,8 @@ enum Heard {
 /// Keeps these workers, all of them without names, until SIGTERM or SIGINT asks to end; a second one ends them at once. SIGHUP has
 /// the configuration read anew, as a change of its files has.
 pub fn run(load: &mut Load<'_>, names: &[String]) -> Result<()> {
-    let mask: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD]
-        .into_iter()
-        .collect();
-    let unwatched = |error: nix::Error| Error::general("signals cannot be watched").because(error);
-    mask.thread_block().map_err(unwatched)?;
-    let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(unwatched)?;
+    let signals = Signals::block(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD])
+        .map_err(|error| Error::general("signals cannot be watched").because(error))?;
     // What a killed keeper leaves comes to this process and not to init: in a container there may be none.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(|error| Error::general("this process cannot adopt orphans").because(error))?;
@@ -218,13 +214,10 @@ impl Runner<'_> {
 
     fn hear(&mut self) -> Heard {
         let mut heard = Heard::Nothing;
-        while let Ok(Some(signal)) = self.signals.read_signal() {
-            let signal = i32::try_from(signal.ssi_signo)
-                .ok()
-                .and_then(|number| Signal::try_from(number).ok());
+        while let Some(signal) = self.signals.next() {
             match signal {
-                Some(Signal::SIGTERM | Signal::SIGINT) => heard = Heard::Stop,
-                Some(Signal::SIGHUP) if heard != Heard::Stop => heard = Heard::Reload,
+                Signal::SIGTERM | Signal::SIGINT => heard = Heard::Stop,
+                Signal::SIGHUP if heard != Heard::Stop => heard = Heard::Reload,
                 _ if heard == Heard::Nothing => heard = Heard::Child,
                 _ => {}
             }
@@ -246,10 +239,8 @@ impl Runner<'_> {
     /// Ends what it has kept, and waits for it.
     fn stop(mut self) -> Result<()> {
         let site = self.loaded.site.clone();
-        let ids = self.loaded.roster.iter().map(|wanted| wanted.spec.id.clone());
-        let open: BTreeMap<InstanceId, Stopping> = ids
-            .filter(|id| is_chosen(self.names, id))
-            .map(|id| (id, Stopping::new(true)))
+        let open: BTreeMap<InstanceId, Stopping> = chosen(&self.loaded.roster, self.names)
+            .map(|wanted| (wanted.spec.id.clone(), Stopping::new(true)))
             .collect();
         tracing::info!("stopping: work is finished first; a second signal ends it at once");
         let mut asking = Asking::Drain;

@@ -61,6 +61,15 @@ pub(super) struct Starting {
     line: UnixStream,
 }
 
+/// The instances of the workers that are named; of all without names.
+pub(super) fn chosen<'a>(roster: &'a [Wanted], names: &'a [String]) -> impl Iterator<Item = &'a Wanted> {
+    roster.iter().filter(|wanted| is_chosen(names, &wanted.spec.id))
+}
+
+pub(super) fn is_chosen(names: &[String], id: &InstanceId) -> bool {
+    names.is_empty() || names.contains(&id.worker)
+}
+
 impl Site {
     /// The workers kept in this folder for this configuration.
     pub fn new(folder: Folder, config: String, program: PathBuf, account: Account) -> Result<Self> {

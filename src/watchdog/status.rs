@@ -7,10 +7,9 @@ use rustix::process::Pid;
 use serde::Serialize;
 
 use super::beat::{self, Beat};
-use super::check::is_chosen;
 use super::folder::InstanceId;
 use super::record::{LastEnd, Record, State, boot_now, wall_now};
-use super::site::{Site, Wanted};
+use super::site::{Site, Wanted, chosen};
 use crate::process::{Stat, all_pids};
 
 /// What an instance is like.
@@ -63,13 +62,8 @@ impl Status {
 impl Site {
     /// What these workers are like. Nothing is changed, and no lock taken.
     pub fn status(&self, roster: &[Wanted], names: &[String]) -> Vec<Status> {
-        let chosen: Vec<&Wanted> = roster
-            .iter()
-            .filter(|wanted| is_chosen(names, &wanted.spec.id))
-            .collect();
         let memory = memory();
-        chosen
-            .into_iter()
+        chosen(roster, names)
             .map(|wanted| self.status_of(wanted, &memory))
             .collect()
     }

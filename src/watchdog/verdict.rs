@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// A run shorter than this was no run, however it ended.
-pub const SHORT: Duration = Duration::from_secs(5);
+const SHORT: Duration = Duration::from_secs(5);
 /// A parked worker is tried again after this time, even if nothing has changed.
-pub const PARKED: Duration = Duration::from_mins(5);
+pub(super) const PARKED: Duration = Duration::from_mins(5);
 /// After a run of this length earlier failures are forgotten.
 const FORGOTTEN: Duration = Duration::from_mins(1);
 /// The exit codes that only a change can mend: not supported (64) and configuration (78).

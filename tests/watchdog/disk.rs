@@ -6,7 +6,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::ground::{Yard, kill};
+use crate::ground::{Yard, end, kill};
 use crate::support::{is_running, may_mount, wait_for};
 
 fn mount(yard: &Yard) {
@@ -41,8 +41,7 @@ fn workers_are_kept_on_a_full_disk() {
     let next = yard.wait_new_pid("w", 1, worker);
     yard.dog(&["check"], 0);
     let keeper = yard.keeper("w", 1);
-    kill(keeper, Signal::KILL);
-    wait_for("the keeper's end", || !is_running(keeper));
+    end(keeper);
     yard.dog(&["check"], 0);
     wait_for("the third start", || yard.starts(1) == 3);
     assert!(!is_running(next));

@@ -184,3 +184,9 @@ pub fn kill(pid: u32, signal: Signal) {
         let _ = kill_process(pid, signal);
     }
 }
+
+/// Kills a process, and waits until it is gone.
+pub fn end(pid: u32) {
+    kill(pid, Signal::KILL);
+    wait_for("a killed process's end", || !is_running(pid));
+}

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::ground::{Yard, kill};
+use crate::ground::{Yard, end, kill};
 use crate::support::{is_running, wait_for};
 
 /// FNV-1a, as records are summed with.
@@ -222,8 +222,7 @@ fn a_record_cut_short_is_no_record_and_no_danger() {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             String::from_utf8_lossy(&line).contains("__keeper")
         });
-        kill(keeper.unwrap(), Signal::KILL);
-        wait_for("the keeper's end", || !is_running(keeper.unwrap()));
+        end(keeper.unwrap());
         cut();
         yard.dog(&["check"], 0);
         wait_for("the second start", || yard.starts(1) == 2);

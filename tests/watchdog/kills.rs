@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::ground::{STORE, Yard, kill};
+use crate::ground::{STORE, Yard, end, kill};
 use crate::support::{is_running, wait_for};
 
 #[test]
@@ -48,8 +48,7 @@ fn a_killed_keeper_is_followed_by_one_that_ends_the_old_worker_first() {
     let yard = Yard::honest("");
     yard.dog(&["start"], 0);
     let (worker, keeper) = (yard.pid("w", 1), yard.keeper("w", 1));
-    kill(keeper, Signal::KILL);
-    wait_for("the keeper's end", || !is_running(keeper));
+    end(keeper);
     // Nobody keeps it, and it works on.
     assert!(is_running(worker));
     assert_eq!(yard.of("w", 1)["state"], "unkept");
@@ -88,8 +87,7 @@ fn a_worker_without_its_keeper_is_stopped_too() {
     let yard = Yard::honest("");
     yard.dog(&["start"], 0);
     let (worker, keeper) = (yard.pid("w", 1), yard.keeper("w", 1));
-    kill(keeper, Signal::KILL);
-    wait_for("the keeper's end", || !is_running(keeper));
+    end(keeper);
     yard.dog(&["stop"], 0);
     assert!(!is_running(worker));
     yard.finish();
@@ -104,8 +102,7 @@ fn counts_of_failures_outlive_a_keeper() {
     wait_for("a few failures", || yard.of("w", 1)["failures"].as_u64() >= Some(4));
     let before = yard.of("w", 1)["failures"].as_u64().unwrap();
     let keeper = yard.keeper("w", 1);
-    kill(keeper, Signal::KILL);
-    wait_for("the keeper's end", || !is_running(keeper));
+    end(keeper);
     yard.dog(&["check"], 0);
     wait_for("more failures", || yard.of("w", 1)["failures"].as_u64() > Some(before));
     yard.finish();

@@ -217,3 +217,14 @@ fn nothing_of_whoever_started_them_is_held_by_keepers_and_workers() {
     assert!(free.success(), "the lock is held by a keeper or a worker");
     yard.finish();
 }
+
+#[test]
+fn a_limit_that_the_system_does_not_allow_is_told_of() {
+    let yard = Yard::new("  w: { run: [sleep, '1000'], limits: { nofile: 2000000000 } }\n");
+    let told = yard.dog(&["start"], 75).stdout;
+    assert!(
+        told.contains("Operation not permitted") && told.contains("`limits`, `nice`, `user` or `group` are more than"),
+        "{told}"
+    );
+    yard.finish();
+}

@@ -89,6 +89,9 @@ pub(super) fn load(context: &Context, names: &[String], purpose: Purpose) -> Res
 
 /// Refuses names that no worker has, or has had.
 fn check_names(config: &Config, names: &[String], file: &Path, folder: &Folder) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
     let kept = folder.workers();
     let known: BTreeSet<&str> = config.workers.keys().chain(&kept).map(String::as_str).collect();
     let Some(name) = names.iter().find(|name| !known.contains(name.as_str())) else {

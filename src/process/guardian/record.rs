@@ -16,7 +16,7 @@ use std::sync::Arc;
 use rustix::fs::{FileType, MemfdFlags, fstat, memfd_create};
 use rustix::io::{Errno, pread};
 
-use crate::process::stat::uptime;
+use crate::process::{Life, uptime};
 
 /// The width of the heading, its end of line included.
 const HEADING: usize = 128;
@@ -175,9 +175,8 @@ fn contents(file: impl AsFd) -> io::Result<Vec<u8>> {
 }
 
 fn heading(state: &str) -> String {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    format!("qctl 1 {state} {} {}", boot.trim(), namespace.display())
+    let life = Life::current().ok();
+    format!("qctl 1 {state} {}", life.as_ref().map_or(" ", Life::as_str))
 }
 
 /// Now, in ticks since the system's start.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
+use super::log::now;
 use super::running::Running;
 use super::{Keeper, Phase, Reply, seconds};
 use crate::events::{ProcessEvent, ProcessEventKind};
@@ -92,12 +93,7 @@ impl Keeper {
             .plan
             .service()
             .start(&program, output()?, output()?)
-            .map_err(|error| match error.to_string() {
-                text if text.contains("Operation not permitted") => {
-                    format!("{text}; its `limits`, `nice`, `user` or `group` are more than the system allows here")
-                }
-                text => text,
-            })?;
+            .map_err(|error| error.to_string())?;
         Ok((Pid::from_child(&child), beat.ok()))
     }
 
@@ -179,7 +175,7 @@ impl Keeper {
         tracing::info!(worker = %id, pid = %number, reason, "{}", event.name());
         self.log.note(&format!("{} pid={number} reason={reason}", event.name()));
         let told = ProcessEvent {
-            time: format!("{:.3}", jiff::Timestamp::now()),
+            time: now(),
             event,
             worker: id.worker.clone(),
             instance: id.number,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::watchdog::files::is_at;
+use crate::watchdog::files::{is_at, open_plain};
 
 /// The file. What cannot be written is lost and counted: a full disk must not stop a worker that prints.
 #[derive(Debug)]
@@ -122,16 +122,10 @@ fn open(path: &Path) -> io::Result<File> {
     if let Some(folder) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
     }
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)?;
+    let file = open_plain(OpenOptions::new().append(true).create(true).mode(0o640), path)?;
     let facts = file.metadata()?;
     let is_own = facts.uid() == rustix::process::geteuid().as_raw();
-    if facts.is_file() && facts.nlink() == 1 && is_own {
+    if facts.nlink() == 1 && is_own {
         return Ok(file);
     }
     Err(io::Error::new(
@@ -140,7 +134,8 @@ fn open(path: &Path) -> io::Result<File> {
     ))
 }
 
-fn now() -> String {
+/// The moment, as it stands before lines and in events.
+pub(super) fn now() -> String {
     format!("{:.3}", Timestamp::now())
 }
 

@@ -18,8 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigSet, Signal as NixSignal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal as Heard;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -34,6 +33,7 @@ use super::files;
 use super::folder::Folder;
 use super::plan::{Plan, Talk, Task};
 use super::record::{Record, State, boot_now};
+use super::signals::Signals;
 use super::verdict::End;
 use super::watched::Watched;
 use crate::events::Journal;
@@ -139,7 +139,7 @@ struct Keeper {
     state: Option<File>,
     record: Record,
     line: Option<UnixStream>,
-    signals: SignalFd,
+    signals: Signals,
     output: (OwnedFd, OwnedFd),
     log: Log,
     journal: Journal,
@@ -154,21 +154,17 @@ impl Keeper {
     fn begin(talk: impl FnOnce(Talk)) -> io::Result<Self> {
         close_inherited();
         // Before anything else: what is sent from now on waits until it is read.
-        let mask: SigSet = [
-            NixSignal::SIGTERM,
-            NixSignal::SIGINT,
-            NixSignal::SIGHUP,
-            NixSignal::SIGQUIT,
-            NixSignal::SIGCHLD,
-        ]
-        .into_iter()
-        .collect();
-        mask.thread_block()?;
-        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let mut signals = Signals::block(&[
+            Heard::SIGTERM,
+            Heard::SIGINT,
+            Heard::SIGHUP,
+            Heard::SIGQUIT,
+            Heard::SIGCHLD,
+        ])?;
         // Started by hand it may lead a group, and cannot begin a session.
         let _ = rustix::process::setsid();
         // What came before was for the terminal's whole group; nobody else knows of this process yet.
-        while let Ok(Some(_)) = signals.read_signal() {}
+        while signals.next().is_some() {}
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         std::env::set_current_dir("/")?;
         let lock = File::from(standard::stdin().try_clone_to_owned()?);
@@ -267,10 +263,10 @@ impl Keeper {
     }
 
     fn hear(&mut self) {
-        while let Ok(Some(signal)) = self.signals.read_signal() {
-            match i32::try_from(signal.ssi_signo).ok().and_then(Signal::from_named_raw) {
-                Some(Signal::TERM) if self.asked != Asked::StopNow => self.asked = Asked::Stop,
-                Some(Signal::INT | Signal::QUIT) => self.asked = Asked::StopNow,
+        while let Some(signal) = self.signals.next() {
+            match signal {
+                Heard::SIGTERM if self.asked != Asked::StopNow => self.asked = Asked::Stop,
+                Heard::SIGINT | Heard::SIGQUIT => self.asked = Asked::StopNow,
                 _ => {}
             }
         }

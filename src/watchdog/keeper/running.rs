@@ -71,7 +71,7 @@ impl Ending {
 struct Pulse {
     opened: Option<(i64, i64)>,
     named: Option<(i64, i64)>,
-    content: u64,
+    content: [u8; 64],
 }
 
 #[derive(Debug)]
@@ -172,13 +172,14 @@ fn look_every(heartbeat: Option<Duration>) -> Duration {
 
 fn pulse(opened: Option<&File>, path: &PathBuf) -> Pulse {
     let time = |facts: Metadata| (facts.mtime(), facts.mtime_nsec());
-    let mut bytes = [0; 64];
-    let length = opened.and_then(|file| file.read_at(&mut bytes, 0).ok()).unwrap_or(0);
+    let mut content = [0; 64];
+    if let Some(file) = opened {
+        // One that cannot be read has no content.
+        let _ = file.read_at(&mut content, 0);
+    }
     Pulse {
         opened: opened.and_then(|file| file.metadata().ok()).map(time),
         named: fs::metadata(path).ok().map(time),
-        content: bytes[..length]
-            .iter()
-            .fold(0, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte))),
+        content,
     }
 }

@@ -48,11 +48,10 @@ pub(super) fn kill(patient: bool) {
     let mut children: HashMap<i32, Vec<Identity>> = HashMap::new();
     for pid in all_pids() {
         if let Some(stat) = Stat::of(pid) {
-            let identity = Identity {
-                pid: pid.as_raw_nonzero().get(),
-                started: stat.started,
-            };
-            children.entry(stat.parent).or_default().push(identity);
+            children
+                .entry(stat.parent)
+                .or_default()
+                .push(Identity::seen(pid, &stat));
         }
     }
     let mut open = vec![getpid().as_raw_nonzero().get()];
