@@ -51,6 +51,28 @@ pub enum Outcome {
     Cancelled,
 }
 
+impl Outcome {
+    /// A message that no attempt can help.
+    pub fn reject(reason: impl Into<String>) -> Self {
+        Self::Reject(Failure::because(reason))
+    }
+
+    /// A message that another attempt may help.
+    pub fn retry(reason: impl Into<String>) -> Self {
+        Self::Retry(Failure::because(reason))
+    }
+}
+
+impl Failure {
+    /// A failure of which there is nothing to say but this.
+    pub fn because(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            ..Self::default()
+        }
+    }
+}
+
 /// What a handler has to say besides its verdict.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
@@ -104,6 +126,10 @@ pub trait Handler: Send + Sync {
     /// broker lets it.
     fn longest_call(&self) -> Option<Duration> {
         Some(Duration::ZERO)
+    }
+    /// The memory that lives with it beside the consumer's own, in bytes: that of the processes it keeps.
+    fn memory(&self) -> u64 {
+        0
     }
     /// Handles one message.
     async fn handle(&self, call: Call) -> Outcome;

@@ -1,11 +1,12 @@
 //! The limits that end a consumer, while it works, waits or is blocked.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::time::Instant;
 
-use super::Limits;
+use super::{Handler, Limits};
 
 /// How often the memory is looked at.
 const LOOK_AT_MEMORY: Duration = Duration::from_secs(1);
@@ -22,11 +23,13 @@ struct Memory {
     limit: u64,
     system: System,
     process: sysinfo::Pid,
+    /// What it keeps counts too.
+    handler: Arc<dyn Handler>,
     next: Instant,
 }
 
 impl Watchman {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits, handler: &Arc<dyn Handler>) -> Self {
         let now = Instant::now();
         let memory = limits.memory.and_then(|limit| {
             let process = sysinfo::get_current_pid().ok()?;
@@ -34,6 +37,7 @@ impl Watchman {
                 limit,
                 system: System::new().ok()?,
                 process,
+                handler: Arc::clone(handler),
                 next: now,
             })
         });
@@ -83,7 +87,7 @@ impl Watchman {
             false,
             ProcessRefreshKind::nothing().with_memory().without_tasks(),
         );
-        let used = memory.system.process(memory.process)?.memory();
+        let used = memory.system.process(memory.process)?.memory() + memory.handler.memory();
         (used >= memory.limit).then(|| format!("memory {} MB (uses {} MB)", memory.limit >> 20, used >> 20))
     }
 

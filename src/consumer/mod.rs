@@ -122,7 +122,7 @@ pub async fn run(
     stop: Stop,
 ) -> Result<Ended> {
     handler.check()?;
-    let mut watchman = Watchman::new(&settings.limits);
+    let mut watchman = Watchman::new(&settings.limits, &handler);
     let mut progress = Progress::default();
     let mut wait = RECONNECT_MIN;
     let mut failing_since = None;

@@ -258,16 +258,8 @@ fn not_started(error: &SpawnError, launcher: &Launcher) -> Outcome {
     match error {
         SpawnError::Fault(_) => Outcome::WorkerFault(launcher.fault(error)),
         SpawnError::Busy(reason) => Outcome::Pause(reason.clone()),
-        SpawnError::Refused(reason) => reject(reason.clone()),
+        SpawnError::Refused(reason) => Outcome::reject(reason.clone()),
     }
-}
-
-/// A message that no attempt can help.
-pub(super) fn reject(reason: impl Into<String>) -> Outcome {
-    Outcome::Reject(Failure {
-        reason: reason.into(),
-        ..Failure::default()
-    })
 }
 
 /// What came of a call whose child has ended.

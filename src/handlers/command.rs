@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::accept::ContentTypes;
 use super::allow::{Allowed, CommandEntry, Commands, DashArguments, ECHOBACK};
-use super::children::{Children, DEFAULT_TIMEOUT, Launcher, child_output, reject};
+use super::children::{Children, DEFAULT_TIMEOUT, Launcher, child_output};
 use super::facts::Facts;
 use super::{HandlerContext, HandlerSpec};
 use crate::consumer::handler::{Call, Handler, Outcome};
@@ -15,7 +16,7 @@ use crate::error::Result;
 use crate::process::ChildOutput;
 use crate::queue::Lifeline;
 use crate::settings::Settings;
-use crate::wire::kaliop::{self, ConsoleCommand, OptionValue, is_option_name};
+use crate::wire::kaliop::{ConsoleCommand, OptionValue, is_option_name};
 
 pub(super) const SPEC: HandlerSpec = HandlerSpec {
     kind: "command",
@@ -34,8 +35,8 @@ pub struct CommandSettings {
     pub timeout: Option<Duration>,
     /// The entries of `commands:` (or `echoback`) that it is restricted to; `None`: all of them.
     pub commands: Option<Vec<String>>,
-    /// The media types it takes. A message that has none is taken too.
-    pub content_types: Vec<String>,
+    /// The media types it takes.
+    pub content_types: ContentTypes,
     /// Where a command's output goes.
     pub output: ChildOutput,
 }
@@ -45,7 +46,7 @@ impl Default for CommandSettings {
         Self {
             timeout: Some(DEFAULT_TIMEOUT),
             commands: None,
-            content_types: vec![kaliop::CONTENT_TYPE.to_owned()],
+            content_types: ContentTypes::default(),
             output: ChildOutput::default(),
         }
     }
@@ -56,7 +57,7 @@ impl Default for CommandSettings {
 pub struct CommandHandler {
     commands: Commands,
     with_echoback: bool,
-    content_types: Vec<String>,
+    content_types: ContentTypes,
     /// One for each entry, in the same order, and one for the built-in command.
     launchers: Vec<Launcher>,
     built_in: Launcher,
@@ -76,7 +77,7 @@ fn parse(mut settings: Settings, context: &HandlerContext) -> Result<Arc<dyn Han
     let parsed = CommandSettings {
         timeout: settings.limit_duration(&["timeout"])?.unwrap_or(defaults.timeout),
         commands: settings.texts(&["commands"])?,
-        content_types: settings.texts(&["content_types"])?.unwrap_or(defaults.content_types),
+        content_types: ContentTypes::read(&mut settings)?,
         output: child_output(&mut settings)?,
     };
     if let Some(unknown) = unknown_entry(&parsed, &context.commands) {
@@ -138,17 +139,7 @@ impl CommandHandler {
     }
 
     fn choose(&self, call: &Call) -> Result<(&Launcher, Vec<String>), String> {
-        if let Some(content_type) = &call.message.content_type
-            && !self
-                .content_types
-                .iter()
-                .any(|accepted| is_same_type(accepted, content_type))
-        {
-            let accepted = self.content_types.join(", ");
-            return Err(format!(
-                "the content type {content_type:?} is not among those taken ({accepted})"
-            ));
-        }
+        self.content_types.check(&call.message)?;
         let body = &call.message.body;
         if body.len() > BODY_LIMIT {
             return Err(format!(
@@ -223,12 +214,6 @@ fn check_built_in(command: &ConsoleCommand) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// Compares media types without their parameters.
-fn is_same_type(accepted: &str, content_type: &str) -> bool {
-    let bare = |text: &str| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    bare(accepted) == bare(content_type)
 }
 
 /// What follows a command's name: its arguments, then its options, each option with its value as one word.
@@ -306,7 +291,7 @@ impl Handler for CommandHandler {
                     .run(launcher, arguments, Vec::new(), &Facts::of(&call), &call)
                     .await
             }
-            Err(reason) => reject(reason),
+            Err(reason) => Outcome::reject(reason),
         }
     }
 
@@ -318,7 +303,7 @@ impl Handler for CommandHandler {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::{ConsoleCommand, DashArguments, arguments_of, is_same_type};
+    use super::{ConsoleCommand, DashArguments, arguments_of};
 
     fn arguments(body: &str, dash_arguments: DashArguments) -> Result<Vec<String>, String> {
         arguments_of(&ConsoleCommand::parse(body.as_bytes()).unwrap(), dash_arguments)
@@ -383,11 +368,5 @@ mod tests {
         ] {
             assert!(arguments(body, DashArguments::Allow).is_err(), "{body}");
         }
-    }
-
-    #[test]
-    fn media_types_are_compared_without_parameters() {
-        assert!(is_same_type("application/json", "Application/JSON; charset=utf-8"));
-        assert!(!is_same_type("application/json", "application/jsonp"));
     }
 }

@@ -1,5 +1,6 @@
 //! The handlers there are: a table. Adding one is a file, a `mod` line and a row.
 
+mod accept;
 pub mod allow;
 mod children;
 pub mod command;
@@ -11,6 +12,7 @@ pub mod noop;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use accept::ContentTypes;
 pub use allow::{Allowed, CommandEntry, Commands, DashArguments, Pattern};
 
 use crate::consumer::handler::{ExitCodes, Handler};
