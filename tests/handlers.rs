@@ -12,7 +12,7 @@ use qctl::consumer::{Call, ExitCodes, Handler, Outcome, Report};
 use qctl::handlers::command::{CommandHandler, CommandSettings};
 use qctl::handlers::exec::{Exec, ExecSettings};
 use qctl::handlers::noop::Noop;
-use qctl::handlers::{CommandEntry, Commands, DashArguments, HandlerContext, Pattern};
+use qctl::handlers::{BodyWay, CommandEntry, Commands, DashArguments, HandlerContext, Mode, Pattern, WorkerSettings};
 use qctl::process::ChildOutput;
 use qctl::queue::{Lifeline, Message};
 use tokio_util::sync::CancellationToken;
@@ -55,6 +55,9 @@ fn exec(run: &[&str]) -> ExecSettings {
         env: vec![("EXTRA".to_owned(), "more".to_owned())],
         cwd: None,
         output: ChildOutput::default(),
+        mode: Mode::Process,
+        body: BodyWay::default(),
+        workers: WorkerSettings::default(),
     }
 }
 
@@ -81,6 +84,7 @@ fn printing(allow: &[&str]) -> Commands {
             allow: allow.iter().map(|pattern| Pattern::parse(pattern).unwrap()).collect(),
             env: vec![],
             cwd: None,
+            worker: None,
             dash_arguments: DashArguments::Refuse,
         }],
     }

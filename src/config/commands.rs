@@ -18,19 +18,11 @@ fn command(name: &str, setting: &Setting) -> Result<CommandEntry> {
     check_name(setting, "a command", name)?;
     let mut settings = setting.settings()?;
     let run = settings.command_line(&["run"])?;
+    let worker = settings.command_line(&["worker"])?;
     let allow = allow(&mut settings)?;
     let env = environment(&mut settings)?;
     let cwd = folder(&mut settings)?;
-    let dash_arguments = settings
-        .choice(
-            &["dash_arguments"],
-            &[
-                ("refuse", DashArguments::Refuse),
-                ("separator", DashArguments::Separator),
-                ("allow", DashArguments::Allow),
-            ],
-        )?
-        .unwrap_or_default();
+    let dash_arguments = DashArguments::read(&mut settings)?;
     settings.check_unknown()?;
     let Some(run) = run else {
         return Err(settings.missing(
@@ -47,6 +39,7 @@ fn command(name: &str, setting: &Setting) -> Result<CommandEntry> {
     Ok(CommandEntry {
         name: name.to_owned(),
         run,
+        worker,
         allow,
         env,
         cwd,

@@ -224,13 +224,7 @@ fn retry_policy(mut settings: Settings) -> Result<RetryPolicy> {
     };
     let jitter = match settings.setting(&["jitter"])? {
         None => default.jitter,
-        Some(setting) => {
-            let jitter = setting.number()?;
-            if !(0.0..=1.0).contains(&jitter) {
-                return Err(setting.error(format!("must be a share from 0 to 1, and is {}", setting.quoted())));
-            }
-            jitter
-        }
+        Some(setting) => setting.share()?,
     };
     let backoffs = [
         ("exponential", Backoff::Exponential),

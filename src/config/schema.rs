@@ -466,6 +466,11 @@ fn command() -> Value {
                 command_line(),
             ),
             key(
+                &["worker"],
+                "The program of persistent workers that take the same commands, for consumers with `mode: worker`.",
+                command_line(),
+            ),
+            key(
                 &["allow"],
                 "The command names it takes: exact, with `*`, or `regexp:` anchored at both ends.",
                 texts(),

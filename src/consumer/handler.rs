@@ -180,6 +180,23 @@ pub enum Verdict {
     Reject,
 }
 
+impl Verdict {
+    /// The outcome of what has ended so. A reason is for those that are not done.
+    pub fn on(self, reason: impl Into<String>, by_signal: bool, report: Report) -> Outcome {
+        let failure = |report| Failure {
+            reason: reason.into(),
+            by_signal,
+            retry_after: None,
+            report,
+        };
+        match self {
+            Self::Ack => Outcome::Done(report),
+            Self::Retry => Outcome::Retry(failure(report)),
+            Self::Reject => Outcome::Reject(failure(report)),
+        }
+    }
+}
+
 impl Default for ExitCodes {
     /// 0 is done, 65 (bad input) is for the dead-letter queue, all else is tried again.
     fn default() -> Self {

@@ -4,6 +4,9 @@ use std::fmt;
 
 use regex_lite::{Regex, RegexBuilder};
 
+use crate::error::Result;
+use crate::settings::Settings;
+
 /// The built-in command, under its own name and the one it had in the Kaliop bundle.
 pub const ECHOBACK: [&str; 2] = ["echoback", "kaliop_queueing:echoback"];
 
@@ -21,6 +24,8 @@ pub struct CommandEntry {
     pub name: String,
     /// Program and leading arguments; the queued command's name follows them.
     pub run: Vec<String>,
+    /// The program of persistent workers that take the same commands, for consumers that say `mode: worker`.
+    pub worker: Option<Vec<String>>,
     /// The command names it takes.
     pub allow: Vec<Pattern>,
     /// Further environment variables of the child.
@@ -41,6 +46,18 @@ pub enum DashArguments {
     Separator,
     /// They are passed as they are.
     Allow,
+}
+
+impl DashArguments {
+    /// Reads the key `dash_arguments`.
+    pub fn read(settings: &mut Settings) -> Result<Self> {
+        let words = [
+            ("refuse", Self::Refuse),
+            ("separator", Self::Separator),
+            ("allow", Self::Allow),
+        ];
+        Ok(settings.choice(&["dash_arguments"], &words)?.unwrap_or_default())
+    }
 }
 
 /// What runs a command that is allowed.
@@ -223,6 +240,7 @@ mod tests {
         let entry = |(name, allow): &(&str, &[&str])| CommandEntry {
             name: (*name).to_owned(),
             run: vec![(*name).to_owned()],
+            worker: None,
             allow: allow.iter().map(|pattern| Pattern::parse(pattern).unwrap()).collect(),
             env: vec![],
             cwd: None,

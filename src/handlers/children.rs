@@ -1,20 +1,14 @@
 //! What `command` and `exec` share: one child a message, guarded, its end judged by the consumer's exit codes.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
-
-use tokio::sync::oneshot;
 
 use super::HandlerContext;
 use super::facts::Facts;
-use crate::consumer::handler::{Call, ExitCodes, Failure, OUTPUT_LIMIT, Outcome, Report, Verdict};
-use crate::error::{Error, Result};
-use crate::process::{
-    ChildOutput, Ended, Environment, GRACE, Guardian, Job, LineSink, OWNER, Pool, Program, SpawnError, Stopped, Stream,
-    is_ignored, signal_name,
-};
+use super::guard::Guard;
+use super::launcher::Launcher;
+use crate::consumer::handler::{Call, ExitCodes, OUTPUT_LIMIT, Outcome, Report};
+use crate::error::Result;
+use crate::process::{ChildOutput, Ended, GRACE, Job, LineSink, OWNER, Pool, SpawnError, Stopped, Stream, signal_name};
 use crate::queue::Lifeline;
 use crate::settings::Settings;
 
@@ -31,76 +25,20 @@ pub(super) fn child_output(settings: &mut Settings) -> Result<ChildOutput> {
 #[derive(Debug)]
 pub(super) struct Children {
     pool: Pool,
-    /// qctl itself.
-    qctl: PathBuf,
     exit_codes: ExitCodes,
     timeout: Option<Duration>,
     output: ChildOutput,
-    guardian: Mutex<Option<Arc<Guardian>>>,
-}
-
-/// A program that is looked for once, in `prepare` or at the first message, and not at every one.
-#[derive(Debug)]
-pub(super) struct Launcher {
-    argv: Vec<String>,
-    env: Environment,
-    cwd: Option<PathBuf>,
-    /// The key of the configuration that names it.
-    key: String,
-    found: Mutex<Option<Program>>,
-}
-
-impl Launcher {
-    pub(super) fn new(key: String, argv: Vec<String>, env: &[(String, String)], cwd: Option<PathBuf>) -> Self {
-        let mut environment = Environment::inherited();
-        for (name, value) in env {
-            environment.set(name, value);
-        }
-        Self {
-            argv,
-            env: environment,
-            cwd,
-            key,
-            found: Mutex::default(),
-        }
-    }
-
-    /// Looks for the program anew.
-    pub(super) fn check(&self) -> Result<()> {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        *found = None;
-        *found = Some(self.locate().map_err(|error| Error::worker_fault(self.fault(&error)))?);
-        Ok(())
-    }
-
-    /// The program, ready to be given more arguments.
-    pub(super) fn program(&self) -> Result<Program, SpawnError> {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        if found.is_none() {
-            *found = Some(self.locate()?);
-        }
-        Ok(found.clone().expect("it was just put there"))
-    }
-
-    /// What to say of a program that cannot be run.
-    pub(super) fn fault(&self, error: &SpawnError) -> String {
-        format!("{}: {error}; correct it, then start the consumer again", self.key)
-    }
-
-    fn locate(&self) -> Result<Program, SpawnError> {
-        Program::locate(self.argv.clone(), self.env.clone(), self.cwd.clone())
-    }
+    guard: Guard,
 }
 
 impl Children {
     pub(super) fn new(context: &HandlerContext, timeout: Option<Duration>, output: ChildOutput) -> Self {
         Self {
             pool: Pool::new("qctl-child", context.concurrency),
-            qctl: context.program.clone(),
             exit_codes: context.exit_codes.clone(),
             timeout,
             output,
-            guardian: Mutex::default(),
+            guard: Guard::new(&context.program),
         }
     }
 
@@ -109,32 +47,14 @@ impl Children {
         self.timeout
     }
 
-    /// Has a guardian for this lifeline. One for an earlier lifeline goes on until its last child has ended.
+    /// Has a guardian for this lifeline.
     pub(super) async fn prepare(&self, lifeline: &Lifeline) -> Result<()> {
-        check_child_signal()?;
-        if self
-            .guardian()
-            .as_ref()
-            .is_some_and(|guardian| guardian.serves(lifeline))
-        {
-            return Ok(());
-        }
-        // It answers within milliseconds, but the runtime is not to wait even for these.
-        let (qctl, lifeline) = (self.qctl.clone(), lifeline.clone());
-        let guardian = beside(move || Guardian::start(Path::new(&qctl), &lifeline)).await??;
-        *self.guardian() = Some(Arc::new(guardian));
-        Ok(())
+        self.guard.prepare(lifeline).await.map(|_| ())
     }
 
     /// Ends the guardian once no child is left.
     pub(super) async fn finish(&self) {
-        let guardian = self.guardian().take();
-        // Its end is waited for, or a zombie would be left; where no thread can be had, it ends when it is dropped here.
-        let _ = beside(move || drop(guardian)).await;
-    }
-
-    fn guardian(&self) -> MutexGuard<'_, Option<Arc<Guardian>>> {
-        self.guardian.lock().unwrap_or_else(PoisonError::into_inner)
+        self.guard.finish().await;
     }
 
     /// Runs one child with this body on its standard input, and says what came of it. The facts are put into its
@@ -153,7 +73,7 @@ impl Children {
         };
         program.argv.extend(arguments);
         facts.put_into(&mut program.env);
-        let guardian = self.guardian().clone();
+        let guardian = self.guard.current();
         if let Some(guardian) = &guardian {
             program.env.set(OWNER, guardian.token());
         }
@@ -213,36 +133,6 @@ impl Children {
     }
 }
 
-/// Runs something that blocks for a moment on a thread of its own.
-async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    let (done, result) = oneshot::channel();
-    thread::Builder::new()
-        .name("qctl-prepare".to_owned())
-        .stack_size(256 * 1024)
-        .spawn(move || {
-            // Nobody waits any more: the consumer has ended meanwhile.
-            let _ = done.send(work());
-        })
-        .map_err(|error| {
-            Error::temporary("cannot start a thread; try again when the machine has room").because(error)
-        })?;
-    result
-        .await
-        .map_err(|error| Error::bug("a thread that prepares a handler has panicked").because(error))
-}
-
-/// Whoever started us may have had `SIGCHLD` ignored, which is inherited: the system then throws every child's exit code
-/// away.
-fn check_child_signal() -> Result<()> {
-    if is_ignored(libc::SIGCHLD) {
-        return Err(Error::worker_fault(
-            "SIGCHLD is ignored, so no child's exit code can be known; start the consumer from a program that leaves it at \
-             its default",
-        ));
-    }
-    Ok(())
-}
-
 /// Sends a child's lines to the log; `None` where nobody would see them.
 fn line_sink(queue: &str, id: Option<&str>) -> Option<LineSink> {
     if !tracing::enabled!(target: "child", tracing::Level::INFO) {
@@ -286,17 +176,7 @@ fn judge(exit_codes: &ExitCodes, timeout: Option<Duration>, ended: Ended) -> Out
             (exit_codes.other, reason.to_owned(), false)
         }
     };
-    let failure = |report| Failure {
-        reason,
-        by_signal,
-        retry_after: None,
-        report,
-    };
-    match verdict {
-        Verdict::Ack => Outcome::Done(report),
-        Verdict::Retry => Outcome::Retry(failure(report)),
-        Verdict::Reject => Outcome::Reject(failure(report)),
-    }
+    verdict.on(reason, by_signal, report)
 }
 
 #[cfg(test)]
@@ -304,7 +184,8 @@ fn judge(exit_codes: &ExitCodes, timeout: Option<Duration>, ended: Ended) -> Out
 mod tests {
     use std::time::Duration;
 
-    use super::{Ended, ExitCodes, Outcome, Stopped, Verdict, judge};
+    use super::{Ended, ExitCodes, Outcome, Stopped, judge};
+    use crate::consumer::handler::Verdict;
 
     fn told(ended: Ended) -> String {
         let mut codes = ExitCodes::default();

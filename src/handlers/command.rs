@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::Serialize;
 
 use super::accept::ContentTypes;
 use super::allow::{Allowed, CommandEntry, Commands, DashArguments, ECHOBACK};
-use super::children::{Children, DEFAULT_TIMEOUT, Launcher, child_output};
+use super::children::{Children, DEFAULT_TIMEOUT, child_output};
 use super::facts::Facts;
-use super::{HandlerContext, HandlerSpec};
+use super::launcher::Launcher;
+use super::workers::{WorkerSettings, Workers};
+use super::{HandlerContext, HandlerSpec, Mode};
 use crate::consumer::handler::{Call, Handler, Outcome};
 use crate::error::Result;
 use crate::process::ChildOutput;
@@ -31,6 +34,8 @@ const BODY_LIMIT: usize = 4 << 20;
 /// The keys of `command`.
 #[derive(Clone, Debug)]
 pub struct CommandSettings {
+    /// A process for each command, or persistent workers.
+    pub mode: Mode,
     /// How long a command may run; `None`: for ever.
     pub timeout: Option<Duration>,
     /// The entries of `commands:` (or `echoback`) that it is restricted to; `None`: all of them.
@@ -39,15 +44,19 @@ pub struct CommandSettings {
     pub content_types: ContentTypes,
     /// Where a command's output goes.
     pub output: ChildOutput,
+    /// The persistent workers.
+    pub workers: WorkerSettings,
 }
 
 impl Default for CommandSettings {
     fn default() -> Self {
         Self {
+            mode: Mode::Process,
             timeout: Some(DEFAULT_TIMEOUT),
             commands: None,
             content_types: ContentTypes::default(),
             output: ChildOutput::default(),
+            workers: WorkerSettings::default(),
         }
     }
 }
@@ -59,26 +68,20 @@ pub struct CommandHandler {
     with_echoback: bool,
     content_types: ContentTypes,
     /// One for each entry, in the same order, and one for the built-in command.
-    launchers: Vec<Launcher>,
-    built_in: Launcher,
+    runners: Vec<Runner>,
+    built_in: Runner,
     children: Children,
 }
 
-#[derive(Clone, Copy)]
-enum Mode {
-    Process,
-}
-
 fn parse(mut settings: Settings, context: &HandlerContext) -> Result<Arc<dyn Handler>> {
-    let Mode::Process = settings
-        .choice(&["mode"], &[("process", Mode::Process)])?
-        .unwrap_or(Mode::Process);
     let defaults = CommandSettings::default();
     let parsed = CommandSettings {
+        mode: Mode::read(&mut settings)?,
         timeout: settings.limit_duration(&["timeout"])?.unwrap_or(defaults.timeout),
         commands: settings.texts(&["commands"])?,
         content_types: ContentTypes::read(&mut settings)?,
         output: child_output(&mut settings)?,
+        workers: WorkerSettings::read(&mut settings)?,
     };
     if let Some(unknown) = unknown_entry(&parsed, &context.commands) {
         let known: Vec<&str> = context
@@ -91,6 +94,15 @@ fn parse(mut settings: Settings, context: &HandlerContext) -> Result<Arc<dyn Han
         return Err(settings.error(
             "commands",
             format!("names `{unknown}`, which is no entry of `commands:` ({known})"),
+        ));
+    }
+    if let Some(entry) = without_worker(&parsed, &context.commands) {
+        return Err(settings.error(
+            "mode",
+            format!(
+                "is `worker`, and `commands.{entry}` says no program for it; add `worker: [php, worker.php]` there \
+                 (docs/workers.md), or restrict this consumer with `commands: [NAME]`"
+            ),
         ));
     }
     settings.finish()?;
@@ -107,38 +119,92 @@ fn unknown_entry<'a>(settings: &'a CommandSettings, commands: &Commands) -> Opti
         .find(|name| !known(name))
 }
 
+/// An entry that is to be run by workers and has none.
+fn without_worker<'a>(settings: &CommandSettings, commands: &'a Commands) -> Option<&'a str> {
+    let concerned = commands
+        .entries
+        .iter()
+        .filter(|entry| settings.mode == Mode::Worker && settings.takes(&entry.name));
+    concerned
+        .filter(|entry| entry.worker.is_none())
+        .map(|entry| entry.name.as_str())
+        .next()
+}
+
+impl CommandSettings {
+    /// Whether it may run this entry of `commands:`, or `echoback`.
+    fn takes(&self, name: &str) -> bool {
+        self.commands
+            .as_ref()
+            .is_none_or(|names| names.iter().any(|wanted| wanted == name))
+    }
+}
+
+/// What runs the commands of an entry.
+#[derive(Debug)]
+enum Runner {
+    Process(Launcher),
+    Workers(Workers),
+}
+
+/// A command as a request holds it.
+#[derive(Serialize)]
+struct Argv<'a> {
+    argv: &'a [String],
+}
+
+/// The method of such a request.
+const METHOD: &str = "command";
+
 impl CommandHandler {
     /// A handler with these keys. Names of entries that there are not are as good as absent.
     pub fn new(settings: CommandSettings, context: &HandlerContext) -> Self {
-        let wanted = |name: &str| {
-            settings
-                .commands
-                .as_ref()
-                .is_none_or(|names| names.iter().any(|wanted| wanted == name))
-        };
         let entries: Vec<CommandEntry> = context
             .commands
             .entries
             .iter()
-            .filter(|entry| wanted(&entry.name))
+            .filter(|entry| settings.takes(&entry.name))
             .cloned()
             .collect();
-        let launcher = |entry: &CommandEntry| {
-            let key = format!("commands.{}.run", entry.name);
-            Launcher::new(key, entry.run.clone(), &entry.env, entry.cwd.clone().map(Into::into))
+        let runner = |entry: &CommandEntry| {
+            let cwd = entry.cwd.clone().map(Into::into);
+            match (settings.mode, &entry.worker) {
+                (Mode::Worker, Some(program)) => {
+                    let key = format!("commands.{}.worker", entry.name);
+                    let launcher = Launcher::new(key.clone(), program.clone(), &entry.env, cwd);
+                    let workers = settings.workers.clone();
+                    Runner::Workers(Workers::new(context, launcher, workers, settings.timeout, key))
+                }
+                _ => {
+                    let key = format!("commands.{}.run", entry.name);
+                    Runner::Process(Launcher::new(key, entry.run.clone(), &entry.env, cwd))
+                }
+            }
         };
         let echoback = vec![context.program.to_string_lossy().into_owned(), ECHOBACK[0].to_owned()];
         Self {
-            launchers: entries.iter().map(launcher).collect(),
-            built_in: Launcher::new("the built-in command echoback".to_owned(), echoback, &[], None),
-            with_echoback: wanted(ECHOBACK[0]),
+            runners: entries.iter().map(runner).collect(),
+            built_in: Runner::Process(Launcher::new(
+                "the built-in command echoback".to_owned(),
+                echoback,
+                &[],
+                None,
+            )),
+            with_echoback: settings.takes(ECHOBACK[0]),
             commands: Commands { entries },
             content_types: settings.content_types,
             children: Children::new(context, settings.timeout, settings.output),
         }
     }
 
-    fn choose(&self, call: &Call) -> Result<(&Launcher, Vec<String>), String> {
+    fn workers(&self) -> impl Iterator<Item = &Workers> {
+        self.runners.iter().filter_map(|runner| match runner {
+            Runner::Workers(workers) => Some(workers),
+            Runner::Process(_) => None,
+        })
+    }
+
+    fn choose(&self, call: &Call) -> Result<(&Runner, Vec<String>), String> {
         self.content_types.check(&call.message)?;
         let body = &call.message.body;
         if body.len() > BODY_LIMIT {
@@ -160,11 +226,11 @@ impl CommandHandler {
                     .entries
                     .iter()
                     .position(|known| std::ptr::eq(known, entry));
-                let launcher = position.and_then(|position| self.launchers.get(position));
-                let launcher = launcher.ok_or_else(|| format!("the command {name:?} has no program"))?;
+                let runner = position.and_then(|position| self.runners.get(position));
+                let runner = runner.ok_or_else(|| format!("the command {name:?} has no program"))?;
                 let mut arguments = vec![name.to_owned()];
                 arguments.extend(arguments_for(Allowed::Entry(entry), &command)?);
-                Ok((launcher, arguments))
+                Ok((runner, arguments))
             }
             Some(Allowed::BuiltIn) => Ok((&self.built_in, arguments_for(Allowed::BuiltIn, &command)?)),
             None => Err(format!(
@@ -275,27 +341,41 @@ impl Handler for CommandHandler {
     }
 
     async fn prepare(&self, lifeline: &Lifeline) -> Result<()> {
-        for launcher in &self.launchers {
-            launcher.check()?;
+        for runner in &self.runners {
+            match runner {
+                Runner::Process(launcher) => launcher.check()?,
+                // They are started when the first command comes: not every entry is asked for.
+                Runner::Workers(workers) => workers.prepare(lifeline).await?,
+            }
         }
-        if self.with_echoback {
-            self.built_in.check()?;
+        if self.with_echoback
+            && let Runner::Process(launcher) = &self.built_in
+        {
+            launcher.check()?;
         }
         self.children.prepare(lifeline).await
     }
 
+    fn memory(&self) -> u64 {
+        self.workers().map(Workers::memory).sum()
+    }
+
     async fn handle(&self, call: Call) -> Outcome {
         match self.choose(&call) {
-            Ok((launcher, arguments)) => {
+            Ok((Runner::Process(launcher), arguments)) => {
                 self.children
                     .run(launcher, arguments, Vec::new(), &Facts::of(&call), &call)
                     .await
             }
+            Ok((Runner::Workers(workers), argv)) => workers.call(METHOD, &Argv { argv: &argv }, &call).await,
             Err(reason) => Outcome::reject(reason),
         }
     }
 
     async fn finish(&self) {
+        for workers in self.workers() {
+            workers.finish().await;
+        }
         self.children.finish().await;
     }
 }

@@ -1,15 +1,22 @@
-//! The handler `exec`: one fixed program, any body. The body is its standard input; what is known of the message is in
-//! `QCTL_*` variables.
+//! The handler `exec`: one fixed program, any body. As a process for each message it has the body on its standard input, or
+//! where else it is said, and what is known of the message in `QCTL_*` variables; as persistent workers it has both in a
+//! request.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
 
-use super::children::{Children, DEFAULT_TIMEOUT, Launcher, child_output};
+use super::body::{BodyWay, Given};
+use super::children::{Children, DEFAULT_TIMEOUT, child_output};
 use super::facts::Facts;
-use super::{HandlerContext, HandlerSpec};
+use super::launcher::Launcher;
+use super::workers::{WorkerSettings, Workers};
+use super::{HandlerContext, HandlerSpec, Mode};
 use crate::consumer::handler::{Call, Handler, Outcome};
 use crate::error::Result;
 use crate::process::ChildOutput;
@@ -18,10 +25,13 @@ use crate::settings::Settings;
 
 pub(super) const SPEC: HandlerSpec = HandlerSpec {
     kind: "exec",
-    about: "runs one fixed program a message: the body on its standard input, the properties in QCTL_* variables",
+    about: "gives the body to one fixed program: a process for each message, or persistent workers",
     example: "exec: { run: [cat] }",
     parse,
 };
+
+/// The method of a request that holds a body.
+const METHOD: &str = "handle";
 
 /// The keys of `exec`.
 #[derive(Clone, Debug)]
@@ -30,7 +40,9 @@ pub struct ExecSettings {
     pub place: String,
     /// The program and its arguments.
     pub run: Vec<String>,
-    /// How long it may run; `None`: for ever.
+    /// A process for each message, or persistent workers.
+    pub mode: Mode,
+    /// How long a message may take; `None`: for ever.
     pub timeout: Option<Duration>,
     /// Further environment variables.
     pub env: Vec<(String, String)>,
@@ -38,32 +50,57 @@ pub struct ExecSettings {
     pub cwd: Option<PathBuf>,
     /// Where its output goes.
     pub output: ChildOutput,
+    /// How a process is given the body.
+    pub body: BodyWay,
+    /// The persistent workers.
+    pub workers: WorkerSettings,
 }
 
-/// Runs one fixed program a message.
+/// Gives the body to one fixed program.
 #[derive(Debug)]
-pub struct Exec {
-    launcher: Launcher,
-    children: Children,
+pub struct Exec(Way);
+
+#[derive(Debug)]
+enum Way {
+    Process {
+        launcher: Launcher,
+        children: Children,
+        body: BodyWay,
+    },
+    Workers(Workers),
 }
 
 impl Exec {
     /// A handler with these keys.
     pub fn new(settings: ExecSettings, context: &HandlerContext) -> Self {
         let key = format!("{}.run", settings.place);
-        Self {
-            launcher: Launcher::new(key, settings.run, &settings.env, settings.cwd),
-            children: Children::new(context, settings.timeout, settings.output),
-        }
+        let launcher = Launcher::new(key, settings.run, &settings.env, settings.cwd);
+        Self(match settings.mode {
+            Mode::Process => Way::Process {
+                launcher,
+                children: Children::new(context, settings.timeout, settings.output),
+                body: settings.body,
+            },
+            Mode::Worker => Way::Workers(Workers::new(
+                context,
+                launcher,
+                settings.workers,
+                settings.timeout,
+                settings.place,
+            )),
+        })
     }
 }
 
 fn parse(mut settings: Settings, context: &HandlerContext) -> Result<Arc<dyn Handler>> {
     let run = settings.command_line(&["run"])?;
+    let mode = Mode::read(&mut settings)?;
     let timeout = settings.limit_duration(&["timeout"])?.unwrap_or(Some(DEFAULT_TIMEOUT));
     let env = super::environment(&mut settings)?;
     let cwd = settings.file_path(&["cwd"])?;
     let output = child_output(&mut settings)?;
+    let body = BodyWay::read(&mut settings)?;
+    let workers = WorkerSettings::read(&mut settings)?;
     settings.check_unknown()?;
     let Some(run) = run else {
         return Err(settings.missing("run", "the program and its arguments, such as `run: [cat]`"));
@@ -71,32 +108,92 @@ fn parse(mut settings: Settings, context: &HandlerContext) -> Result<Arc<dyn Han
     let parsed = ExecSettings {
         place: settings.path(),
         run,
+        mode,
         timeout,
         env,
         cwd,
         output,
+        body,
+        workers,
     };
     Ok(Arc::new(Exec::new(parsed, context)))
+}
+
+/// A body as a request holds it: as text where it is text.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Body<'a> {
+    Body(&'a str),
+    BodyBase64(String),
+}
+
+impl<'a> Body<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::Body(text),
+            Err(_) => Self::BodyBase64(STANDARD.encode(bytes)),
+        }
+    }
 }
 
 #[async_trait]
 impl Handler for Exec {
     fn longest_call(&self) -> Option<Duration> {
-        self.children.timeout()
+        match &self.0 {
+            Way::Process { children, .. } => children.timeout(),
+            Way::Workers(workers) => workers.timeout(),
+        }
     }
 
     async fn prepare(&self, lifeline: &Lifeline) -> Result<()> {
-        self.launcher.check()?;
-        self.children.prepare(lifeline).await
+        match &self.0 {
+            Way::Process { launcher, children, .. } => {
+                launcher.check()?;
+                children.prepare(lifeline).await
+            }
+            Way::Workers(workers) => {
+                workers.prepare(lifeline).await?;
+                workers.start();
+                Ok(())
+            }
+        }
+    }
+
+    fn memory(&self) -> u64 {
+        match &self.0 {
+            Way::Process { .. } => 0,
+            Way::Workers(workers) => workers.memory(),
+        }
     }
 
     async fn handle(&self, mut call: Call) -> Outcome {
-        let facts = Facts::of(&call).with_json(&call);
-        let body = std::mem::take(&mut call.message.body);
-        self.children.run(&self.launcher, Vec::new(), body, &facts, &call).await
+        match &self.0 {
+            Way::Process {
+                launcher,
+                children,
+                body,
+            } => {
+                let mut facts = Facts::of(&call).with_json(&call);
+                let bytes = std::mem::take(&mut call.message.body);
+                let given = match body.give(bytes).await {
+                    Ok(given) => given,
+                    Err(outcome) => return outcome,
+                };
+                let Given { input, arguments, file } = given;
+                if let Some(file) = &file {
+                    facts.add("QCTL_BODY_FILE", Some(file.path().to_string_lossy().into_owned()));
+                }
+                // The file is removed when the child has ended.
+                children.run(launcher, arguments, input, &facts, &call).await
+            }
+            Way::Workers(workers) => workers.call(METHOD, &Body::of(&call.message.body), &call).await,
+        }
     }
 
     async fn finish(&self) {
-        self.children.finish().await;
+        match &self.0 {
+            Way::Process { children, .. } => children.finish().await,
+            Way::Workers(workers) => workers.finish().await,
+        }
     }
 }

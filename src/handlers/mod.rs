@@ -2,18 +2,25 @@
 
 mod accept;
 pub mod allow;
+mod body;
 mod children;
 pub mod command;
 pub mod elsewhere;
 pub mod exec;
 mod facts;
+mod guard;
+mod launcher;
 pub mod noop;
+pub mod service;
+mod workers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use accept::ContentTypes;
 pub use allow::{Allowed, CommandEntry, Commands, DashArguments, Pattern};
+pub use body::{BodyBy, BodyWay};
+pub use workers::{Recycle, WorkerSettings};
 
 use crate::consumer::handler::{ExitCodes, Handler};
 use crate::error::Result;
@@ -44,8 +51,26 @@ pub struct HandlerContext {
     pub concurrency: usize,
 }
 
+/// How a program is run: the one word that switches between a process for each message and workers that live on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// A process for each message.
+    #[default]
+    Process,
+    /// Persistent workers.
+    Worker,
+}
+
+impl Mode {
+    /// Reads the key `mode`.
+    fn read(settings: &mut Settings) -> Result<Self> {
+        let words = [("process", Self::Process), ("worker", Self::Worker)];
+        Ok(settings.choice(&["mode"], &words)?.unwrap_or_default())
+    }
+}
+
 /// The table.
-pub static HANDLERS: &[HandlerSpec] = &[command::SPEC, exec::SPEC, noop::SPEC, elsewhere::SPEC];
+pub static HANDLERS: &[HandlerSpec] = &[command::SPEC, exec::SPEC, service::SPEC, noop::SPEC, elsewhere::SPEC];
 
 /// The handler of this kind.
 pub fn find(kind: &str) -> Option<&'static HandlerSpec> {

@@ -29,7 +29,7 @@ impl Captured {
 }
 
 /// The end of a stream.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tail {
     bytes: Vec<u8>,
     cut: bool,
@@ -76,6 +76,13 @@ impl Tail {
         text.truncate(text.trim_end().len());
         text
     }
+}
+
+/// The last lines of what was kept whole.
+pub fn last_lines(bytes: &[u8]) -> String {
+    let mut tail = Tail::default();
+    tail.feed(bytes);
+    tail.text()
 }
 
 /// Cuts a stream into lines for the log.

@@ -41,6 +41,11 @@ impl Leash {
         }
     }
 
+    /// Its process group, which is named after it.
+    pub(super) fn group(&self) -> Pid {
+        self.group
+    }
+
     /// Signals the group, and the child by itself should it have moved to another one.
     pub(super) fn signal(&self, signal: Signal) {
         let _ = kill_process_group(self.group, signal);

@@ -3,6 +3,7 @@
 //!
 //! - [`Program`]: what is to be run, found in `PATH` and with a complete environment ([`Environment`]), before any spawn.
 //! - [`Runner`]: runs one [`Job`] to its end on the calling thread. [`Pool`]: a fixed number of threads that do so.
+//! - [`Resident`]: a long-lived child that is spoken to.
 //! - [`Guardian`]: the companion process that ends the children of a consumer that was killed. [`end_marked`] does the same
 //!   for whoever takes over a dead consumer's messages.
 //!
@@ -21,6 +22,7 @@ mod leash;
 mod marked;
 mod output;
 mod pool;
+mod resident;
 mod run;
 mod service;
 mod signals;
@@ -28,13 +30,14 @@ mod spawn;
 mod stat;
 
 pub use cancel::Cancel;
-pub use capture::{Captured, TAIL_LIMIT};
+pub use capture::{Captured, TAIL_LIMIT, last_lines};
 pub use environment::{DEFAULT_PATH, Environment, OWNER};
 pub use guardian::Guardian;
 pub use identity::{Found, Identity, Life};
 pub use marked::{Sweep, end_marked};
 pub use output::{LineSink, Stream};
 pub use pool::{Pool, Running};
+pub use resident::{Aside, Pipes, Resident, memory_of_group};
 pub use run::{ChildOutput, Ended, GRACE, Job, Runner, Stopped};
 pub use service::{Account, Limit, Service, close_inherited};
 pub use signals::{is_ignored, signal_name, signal_number};

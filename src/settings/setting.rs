@@ -178,6 +178,16 @@ impl Setting {
             .ok_or_else(|| self.error(format!("must be a number, not {}", self.quoted())))
     }
 
+    /// A share, from 0 to 1.
+    pub fn share(&self) -> Result<f64> {
+        let share = self.number()?;
+        if (0.0..=1.0).contains(&share) {
+            Ok(share)
+        } else {
+            Err(self.error(format!("must be a share from 0 to 1, and is {}", self.quoted())))
+        }
+    }
+
     /// A duration: `5m`, `1h30m`, `250ms`, `30d`, or bare seconds.
     pub fn duration(&self) -> Result<Duration> {
         self.measured(parse_duration, "a duration such as 5m, or bare seconds")

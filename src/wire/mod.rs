@@ -2,5 +2,6 @@
 
 pub mod echoback;
 pub mod json;
+pub mod jsonrpc;
 pub mod kaliop;
 pub mod reply;

@@ -1,0 +1,1 @@
+//! The desk decides alike whatever the workers do.
