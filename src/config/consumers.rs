@@ -246,18 +246,52 @@ fn retry_policy(mut settings: Settings) -> Result<RetryPolicy> {
     Ok(policy)
 }
 
-/// `0: ack`, `"70-79": retry`, `other`, `signal`, `timeout`. A single code wins over a range that holds it, and what is
-/// not mentioned keeps its default.
+/// What other tools' users mean by their exit codes.
+pub(super) const PRESETS: &[(&str, &[(i32, Verdict)])] = &[
+    // Its README: 0 acknowledges; 3 rejects and 5 negatively acknowledges, for good; 4 and 6 do the same and requeue, as all
+    // other codes do unless it is told otherwise.
+    (
+        "rabbitmq-cli-consumer",
+        &[
+            (0, Verdict::Ack),
+            (3, Verdict::Reject),
+            (4, Verdict::Retry),
+            (5, Verdict::Reject),
+            (6, Verdict::Retry),
+        ],
+    ),
+    // It acknowledges when its command succeeds, and requeues otherwise.
+    ("amqp-consume", &[(0, Verdict::Ack)]),
+];
+
+/// All but the codes that a preset names is tried again.
+fn preset(setting: &Setting) -> Result<ExitCodes> {
+    let codes = setting.choice(PRESETS)?;
+    Ok(ExitCodes {
+        codes: codes.iter().copied().collect(),
+        ..ExitCodes::default()
+    })
+}
+
+/// The name of a preset, or `0: ack`, `"70-79": retry`, `other`, `signal`, `timeout`, and `preset`. A single code wins over a range
+/// that holds it, and what is not mentioned keeps its default, or what the preset says.
 fn exit_codes(setting: &Setting) -> Result<ExitCodes> {
     const VERDICTS: &[(&str, Verdict)] = &[
         ("ack", Verdict::Ack),
         ("retry", Verdict::Retry),
         ("reject", Verdict::Reject),
     ];
-    let mut result = ExitCodes::default();
+    if !setting.is_map() && !setting.is_empty() {
+        return preset(setting);
+    }
+    let entries = setting.entries()?;
+    let mut result = match entries.iter().find(|(key, _)| key == "preset") {
+        Some((_, name)) => preset(name)?,
+        None => ExitCodes::default(),
+    };
     let mut ranges: BTreeMap<i32, Verdict> = BTreeMap::new();
     let mut singles: BTreeMap<i32, Verdict> = BTreeMap::new();
-    for (key, value) in setting.entries()? {
+    for (key, value) in entries.into_iter().filter(|(key, _)| key != "preset") {
         let verdict = value.choice(VERDICTS)?;
         match key.as_str() {
             "other" => result.other = verdict,

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::consumers::PRESETS;
 use super::decode::Tables;
 use super::offered::{self, Offered};
 use crate::queue::ExchangeKind;
@@ -400,7 +401,7 @@ fn consumer(tables: Tables) -> Value {
             key(&["retry"], "When a failed message is tried again.", retry),
             key(
                 &["exit_codes"],
-                "What a child's end means: by code (0 to 255), range (70-79), or other, signal, timeout.",
+                "What a child's end means: by code (0 to 255), range (70-79), or other, signal, timeout; preset: as another tool has it.",
                 exit_codes(),
             ),
             key(
@@ -421,11 +422,14 @@ fn consumer(tables: Tables) -> Value {
 
 fn exit_codes() -> Value {
     const CODE: &str = "([0-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-5])";
-    json!({
+    let presets: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
+    let codes = json!({
         "type": ["object", "null"],
-        "propertyNames": { "pattern": format!("^({CODE}(-{CODE})?|other|signal|timeout)$") },
+        "propertyNames": { "pattern": format!("^({CODE}(-{CODE})?|other|signal|timeout|preset)$") },
+        "properties": { "preset": choice(&presets) },
         "additionalProperties": choice(&["ack", "retry", "reject"]),
-    })
+    });
+    json!({ "anyOf": [choice(&presets), codes] })
 }
 
 fn handler(tables: Tables) -> Value {

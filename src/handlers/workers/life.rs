@@ -354,7 +354,8 @@ impl<'a> Life<'a> {
         if in_order || by_us {
             tracing::info!(worker = %self.shared.place, seat = self.seat, answered = self.answered, "the worker {how}");
         } else {
-            tracing::warn!(worker = %self.shared.place, seat = self.seat, answered = self.answered, "the worker {how}");
+            let last = stderr_tail.lines().last().unwrap_or_default();
+            tracing::warn!(worker = %self.shared.place, seat = self.seat, answered = self.answered, last, "the worker {how}");
         }
         let late = matches!(self.phase, Phase::Asked { .. } | Phase::Killed) && !self.was_ready;
         let last_line = stderr_tail.lines().last().unwrap_or_default();
