@@ -94,6 +94,7 @@ pub mod output;
 pub mod process;
 pub mod producer;
 pub mod queue;
+pub mod residents;
 pub mod settings;
 #[doc(hidden)]
 pub mod signals;

@@ -12,18 +12,19 @@ use qctl::consumer::{Call, ExitCodes, Handler, Outcome, Report};
 use qctl::handlers::command::{CommandHandler, CommandSettings};
 use qctl::handlers::exec::{Exec, ExecSettings};
 use qctl::handlers::noop::Noop;
-use qctl::handlers::{BodyWay, CommandEntry, Commands, DashArguments, HandlerContext, Mode, Pattern, WorkerSettings};
+use qctl::handlers::{BodyWay, CommandEntry, Commands, DashArguments, HandlerContext, Mode, Pattern};
 use qctl::process::ChildOutput;
 use qctl::queue::{Lifeline, Message};
+use qctl::residents::WorkerSettings;
 use tokio_util::sync::CancellationToken;
 
 fn context(commands: Commands) -> HandlerContext {
-    HandlerContext {
-        commands: Arc::new(commands),
-        exit_codes: ExitCodes::default(),
-        program: PathBuf::from(env!("CARGO_BIN_EXE_qctl")),
-        concurrency: 2,
-    }
+    HandlerContext::new(
+        Arc::new(commands),
+        ExitCodes::default(),
+        PathBuf::from(env!("CARGO_BIN_EXE_qctl")),
+        2,
+    )
 }
 
 fn lifeline(token: &str) -> Lifeline {

@@ -125,12 +125,12 @@ pub fn run(args: &ConsumerArgs, context: &Context) -> Result<Outcome> {
     settings.topology.check_names()?;
     let handler = (entry.handler.parse)(
         entry.handler_settings.clone(),
-        &HandlerContext {
-            commands: place.config.commands.clone(),
-            exit_codes: entry.exit_codes.clone(),
-            program: program()?,
-            concurrency: settings.concurrency,
-        },
+        &HandlerContext::new(
+            place.config.commands.clone(),
+            entry.exit_codes.clone(),
+            program()?,
+            settings.concurrency,
+        ),
     )?;
     handler.check()?;
     check_hold(&*handler, connection.connector.capabilities().hold_limit)

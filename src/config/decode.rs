@@ -328,12 +328,12 @@ fn check_handlers(
     commands: &Arc<Commands>,
 ) -> Result<()> {
     for entry in consumers.values() {
-        let context = HandlerContext {
-            commands: Arc::clone(commands),
-            exit_codes: entry.exit_codes.clone(),
-            program: surroundings.program.clone(),
-            concurrency: entry.concurrency,
-        };
+        let context = HandlerContext::new(
+            Arc::clone(commands),
+            entry.exit_codes.clone(),
+            surroundings.program.clone(),
+            entry.concurrency,
+        );
         let handler = (entry.handler.parse)(entry.handler_settings.clone(), &context)?;
         if let Some(connection) = connections.get(&entry.connection) {
             check_hold(&*handler, connection.connector.capabilities().hold_limit)

@@ -60,12 +60,12 @@ pub(super) fn by_handler(spec: &'static HandlerSpec) -> Vec<Offered> {
         },
         None => (handler.clone(), handler.empty_settings()),
     };
-    let context = HandlerContext {
-        commands: Arc::new(Commands::default()),
-        exit_codes: ExitCodes::default(),
-        program: PathBuf::from("qctl"),
-        concurrency: 1,
-    };
+    let context = HandlerContext::new(
+        Arc::new(Commands::default()),
+        ExitCodes::default(),
+        PathBuf::from("qctl"),
+        1,
+    );
     // Whether the example is good is for the handler's own tests to say.
     let _ = (spec.parse)(settings.clone(), &context);
     let mut result = offered(&keys);

@@ -10,9 +10,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytesize::ByteSize;
 
 use super::allow::DashArguments;
-use super::guard::beside;
 use crate::consumer::handler::Outcome;
 use crate::error::{Error, Result};
+use crate::residents::beside;
 use crate::settings::Settings;
 
 /// The system lets no argument be longer than 128 KiB, its ending NUL included.

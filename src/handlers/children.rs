@@ -1,15 +1,15 @@
 //! What `command` and `exec` share: one child a message, guarded, its end judged by the consumer's exit codes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::HandlerContext;
 use super::facts::Facts;
-use super::guard::Guard;
-use super::launcher::Launcher;
 use crate::consumer::handler::{Call, ExitCodes, OUTPUT_LIMIT, Outcome, Report};
 use crate::error::Result;
 use crate::process::{ChildOutput, Ended, GRACE, Job, LineSink, OWNER, Pool, SpawnError, Stopped, Stream, signal_name};
 use crate::queue::Lifeline;
+use crate::residents::{Guard, Launcher};
 use crate::settings::Settings;
 
 /// How long a child may run unless it is said otherwise.
@@ -28,7 +28,7 @@ pub(super) struct Children {
     exit_codes: ExitCodes,
     timeout: Option<Duration>,
     output: ChildOutput,
-    guard: Guard,
+    guard: Arc<Guard>,
 }
 
 impl Children {
@@ -38,7 +38,7 @@ impl Children {
             exit_codes: context.exit_codes.clone(),
             timeout,
             output,
-            guard: Guard::new(&context.program),
+            guard: Arc::clone(&context.guard),
         }
     }
 
@@ -49,7 +49,7 @@ impl Children {
 
     /// Has a guardian for this lifeline.
     pub(super) async fn prepare(&self, lifeline: &Lifeline) -> Result<()> {
-        self.guard.prepare(lifeline).await.map(|_| ())
+        self.guard.prepare(lifeline).await
     }
 
     /// Ends the guardian once no child is left.

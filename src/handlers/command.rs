@@ -11,13 +11,13 @@ use super::accept::ContentTypes;
 use super::allow::{Allowed, CommandEntry, Commands, DashArguments, ECHOBACK};
 use super::children::{Children, DEFAULT_TIMEOUT, child_output};
 use super::facts::Facts;
-use super::launcher::Launcher;
-use super::workers::{WorkerSettings, Workers};
+use super::workers::Workers;
 use super::{HandlerContext, HandlerSpec, Mode};
 use crate::consumer::handler::{Call, Handler, Outcome};
 use crate::error::Result;
 use crate::process::ChildOutput;
 use crate::queue::Lifeline;
+use crate::residents::{Launcher, WorkerSettings};
 use crate::settings::Settings;
 use crate::wire::kaliop::{ConsoleCommand, OptionValue, is_option_name};
 

@@ -14,13 +14,13 @@ use serde::Serialize;
 use super::body::{BodyWay, Given};
 use super::children::{Children, DEFAULT_TIMEOUT, child_output};
 use super::facts::Facts;
-use super::launcher::Launcher;
-use super::workers::{WorkerSettings, Workers};
+use super::workers::Workers;
 use super::{HandlerContext, HandlerSpec, Mode};
 use crate::consumer::handler::{Call, Handler, Outcome};
 use crate::error::Result;
 use crate::process::ChildOutput;
 use crate::queue::Lifeline;
+use crate::residents::{Launcher, WorkerSettings};
 use crate::settings::Settings;
 
 pub(super) const SPEC: HandlerSpec = HandlerSpec {

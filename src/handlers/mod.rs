@@ -8,8 +8,6 @@ pub mod command;
 pub mod elsewhere;
 pub mod exec;
 mod facts;
-mod guard;
-mod launcher;
 pub mod noop;
 pub mod service;
 mod workers;
@@ -20,10 +18,10 @@ use std::sync::Arc;
 pub use accept::ContentTypes;
 pub use allow::{Allowed, CommandEntry, Commands, DashArguments, Pattern};
 pub use body::{BodyBy, BodyWay};
-pub use workers::{Recycle, WorkerSettings};
 
 use crate::consumer::handler::{ExitCodes, Handler};
 use crate::error::Result;
+use crate::residents::Guard;
 use crate::settings::Settings;
 
 /// A handler: one row of the table.
@@ -49,6 +47,21 @@ pub struct HandlerContext {
     pub program: PathBuf,
     /// How many calls run at once.
     pub concurrency: usize,
+    /// Watches over the consumer's children.
+    pub guard: Arc<Guard>,
+}
+
+impl HandlerContext {
+    /// For a consumer of its own, `program` being qctl itself.
+    pub fn new(commands: Arc<Commands>, exit_codes: ExitCodes, program: PathBuf, concurrency: usize) -> Self {
+        Self {
+            guard: Arc::new(Guard::new(&program)),
+            commands,
+            exit_codes,
+            program,
+            concurrency,
+        }
+    }
 }
 
 /// How a program is run: the one word that switches between a process for each message and workers that live on.

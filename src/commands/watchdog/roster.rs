@@ -311,12 +311,12 @@ impl Maker<'_> {
         }
         let handler = (consumer.handler.parse)(
             consumer.handler_settings.clone(),
-            &HandlerContext {
-                commands: self.config.commands.clone(),
-                exit_codes: consumer.exit_codes.clone(),
-                program: self.program.to_owned(),
-                concurrency: consumer.concurrency,
-            },
+            &HandlerContext::new(
+                self.config.commands.clone(),
+                consumer.exit_codes.clone(),
+                self.program.to_owned(),
+                consumer.concurrency,
+            ),
         )?;
         Ok(handler.longest_call().map(|longest| longest + TO_STOP))
     }

@@ -19,7 +19,7 @@ const WORK_AHEAD: Duration = Duration::from_micros(500);
 
 /// What became of a request.
 #[derive(Debug, PartialEq)]
-pub(super) enum Told {
+pub enum Told {
     /// The worker has answered.
     Answer(Result<String, RpcError>),
     /// The worker ended while it worked on it.
@@ -37,15 +37,17 @@ pub(super) enum Told {
 
 /// How a worker ended.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Death {
+pub struct Death {
     /// In a few words.
-    pub(super) reason: String,
+    pub reason: String,
     /// A signal that is not ours ended it.
-    pub(super) by_signal: bool,
-    pub(super) exit_code: Option<i32>,
-    pub(super) signal: Option<i32>,
+    pub by_signal: bool,
+    /// Its exit code, where it was not ended by us.
+    pub exit_code: Option<i32>,
+    /// The signal that ended it, where that was not ours.
+    pub signal: Option<i32>,
     /// The last lines of its standard error.
-    pub(super) stderr_tail: String,
+    pub stderr_tail: String,
 }
 
 /// Why a worker's seat is left.

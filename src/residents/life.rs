@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep_until;
 
 use super::desk::{Death, Leave};
+use super::guard::beside;
 use super::pidfd::PidFd;
 use super::talk::{Heard, Talk};
 use super::{Recycle, Shared};
-use crate::handlers::guard::beside;
+
 use crate::process::{GRACE, OWNER, Resident, SpawnError, memory_of_group, signal_name};
 
 /// The variable that tells a worker what is spoken.

@@ -1,4 +1,4 @@
-//! A consumer's guardian, as the handlers that have children keep it: one for each lifeline.
+//! A consumer's guardian, as all that have children for it share it: one for each lifeline.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,41 +12,41 @@ use crate::queue::Lifeline;
 
 /// Has a guardian for the lifeline that counts.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub struct Guard {
     /// qctl itself.
     qctl: PathBuf,
     guardian: Mutex<Option<Arc<Guardian>>>,
 }
 
 impl Guard {
-    pub(super) fn new(qctl: &Path) -> Self {
+    /// `qctl` is this program itself.
+    pub fn new(qctl: &Path) -> Self {
         Self {
             qctl: qctl.to_owned(),
             guardian: Mutex::default(),
         }
     }
 
-    /// Has a guardian for this lifeline; `true`: it is a new one. One for an earlier lifeline goes on until its last child
-    /// has ended.
-    pub(super) async fn prepare(&self, lifeline: &Lifeline) -> Result<bool> {
+    /// Has a guardian for this lifeline. One for an earlier lifeline goes on until its last child has ended.
+    pub async fn prepare(&self, lifeline: &Lifeline) -> Result<()> {
         check_child_signal()?;
         if self.slot().as_ref().is_some_and(|guardian| guardian.serves(lifeline)) {
-            return Ok(false);
+            return Ok(());
         }
         // It answers within milliseconds, but the runtime is not to wait even for these.
         let (qctl, lifeline) = (self.qctl.clone(), lifeline.clone());
         let guardian = beside(move || Guardian::start(&qctl, &lifeline)).await??;
         *self.slot() = Some(Arc::new(guardian));
-        Ok(true)
+        Ok(())
     }
 
     /// The guardian that children are to be started under.
-    pub(super) fn current(&self) -> Option<Arc<Guardian>> {
+    pub fn current(&self) -> Option<Arc<Guardian>> {
         self.slot().clone()
     }
 
     /// Ends the guardian once no child is left.
-    pub(super) async fn finish(&self) {
+    pub async fn finish(&self) {
         let guardian = self.slot().take();
         // Its end is waited for, or a zombie would be left; where no thread can be had, it ends when it is dropped here.
         let _ = beside(move || drop(guardian)).await;
@@ -58,7 +58,7 @@ impl Guard {
 }
 
 /// Runs something that blocks for a moment on a thread of its own.
-pub(super) async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     let (done, result) = oneshot::channel();
     thread::Builder::new()
         .name("qctl-prepare".to_owned())

@@ -8,7 +8,7 @@ use crate::process::{Environment, Program, SpawnError};
 
 /// A program that is looked for once, in `prepare` or at the first message, and not at every one.
 #[derive(Debug)]
-pub(super) struct Launcher {
+pub struct Launcher {
     argv: Vec<String>,
     env: Environment,
     cwd: Option<PathBuf>,
@@ -18,7 +18,8 @@ pub(super) struct Launcher {
 }
 
 impl Launcher {
-    pub(super) fn new(key: String, argv: Vec<String>, env: &[(String, String)], cwd: Option<PathBuf>) -> Self {
+    /// `key` is that of the configuration which names the program.
+    pub fn new(key: String, argv: Vec<String>, env: &[(String, String)], cwd: Option<PathBuf>) -> Self {
         let mut environment = Environment::inherited();
         for (name, value) in env {
             environment.set(name, value);
@@ -33,7 +34,7 @@ impl Launcher {
     }
 
     /// Looks for the program anew.
-    pub(super) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         *found = None;
         *found = Some(self.locate().map_err(|error| Error::worker_fault(self.fault(&error)))?);
@@ -41,7 +42,7 @@ impl Launcher {
     }
 
     /// The program, ready to be given more arguments.
-    pub(super) fn program(&self) -> Result<Program, SpawnError> {
+    pub fn program(&self) -> Result<Program, SpawnError> {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         if found.is_none() {
             *found = Some(self.locate()?);
@@ -50,7 +51,7 @@ impl Launcher {
     }
 
     /// What to say of a program that cannot be run.
-    pub(super) fn fault(&self, error: &SpawnError) -> String {
+    pub fn fault(&self, error: &SpawnError) -> String {
         format!("{}: {error}; correct it, then start the consumer again", self.key)
     }
 
