@@ -198,8 +198,8 @@ async fn a_program_that_is_not_there_is_a_fault_of_the_worker() {
 
 #[tokio::test]
 async fn a_guardian_that_cannot_start_is_a_fault_too() {
-    let mut context = context(Commands::default());
-    context.program = "/no/such/qctl".into();
+    let known = context(Commands::default());
+    let context = HandlerContext::new(known.commands, known.exit_codes, "/no/such/qctl".into(), 1);
     let handler = Exec::new(exec(&["true"]), &context);
     let error = handler.prepare(&lifeline("guardian")).await.unwrap_err();
     assert!(
