@@ -1,6 +1,8 @@
 //! What was meant: the configuration, the output, and names resolved to entries and open connections.
 
-use std::cell::RefCell;
+mod sender;
+
+use std::cell::{OnceCell, RefCell};
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,10 +12,13 @@ use tracing::level_filters::LevelFilter;
 use crate::cli::Global;
 use crate::config::{self, Config, ConnectionEntry, ConsumerEntry, ProducerEntry, Surroundings};
 use crate::error::{Error, Result};
+use crate::events::{ListenerContext, Listeners};
 use crate::output::{Output, one_line};
 use crate::process;
 use crate::producer::{Producer, ProducerSettings};
 use crate::queue::{ConnectOptions, Connection};
+use crate::residents::Guard;
+use sender::Producers;
 
 /// What every command is given: the global options and where to print.
 pub struct Context {
@@ -45,6 +50,7 @@ impl Context {
             context: self,
             config,
             opened: RefCell::default(),
+            hearing: OnceCell::new(),
         })
     }
 
@@ -71,6 +77,8 @@ pub struct Workplace<'a> {
     pub config: Config,
     /// Connections to say good-bye to.
     opened: RefCell<Vec<Arc<dyn Connection>>>,
+    /// Who hears of what is sent.
+    hearing: OnceCell<Arc<Listeners>>,
 }
 
 impl Workplace<'_> {
@@ -78,6 +86,9 @@ impl Workplace<'_> {
     pub fn block_on<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
         self.context.block_on(async {
             let result = future.await;
+            if let Some(listeners) = self.hearing.get() {
+                listeners.finish().await;
+            }
             for connection in self.opened.take() {
                 if let Err(error) = connection.close().await {
                     // What was done is done.
@@ -173,6 +184,24 @@ impl Workplace<'_> {
         }
     }
 
+    /// The listeners of the configuration, whose children this guard watches over.
+    pub fn listeners(&self, guard: &Arc<Guard>) -> Result<Arc<Listeners>> {
+        if self.config.listeners.is_empty() {
+            return Ok(Arc::default());
+        }
+        let sending = ConnectOptions {
+            sends_only: true,
+            ..self.connect_options("qctl")
+        };
+        let context = ListenerContext {
+            guard: Arc::clone(guard),
+            sender: Arc::new(Producers::new(&self.config, sending)),
+            place: String::new(),
+        };
+        let entries = self.config.listeners.iter().map(|entry| entry.build(&context));
+        Ok(Arc::new(Listeners::new(entries.collect::<Result<_>>()?)))
+    }
+
     /// Opens what a producer needs.
     pub async fn open_producer(&self, entry: &ProducerEntry, given: Option<&str>) -> Result<Producer> {
         let sending = ConnectOptions {
@@ -182,12 +211,25 @@ impl Workplace<'_> {
         let connection = self
             .connect_as(self.connection_or(given, &entry.connection)?, sending)
             .await?;
-        Producer::new(connection, producer_settings(entry)).await
+        let listeners = match self.hearing.get() {
+            Some(listeners) => Arc::clone(listeners),
+            None => {
+                let listeners = self.listeners(&Arc::new(Guard::new(&program()?)))?;
+                Arc::clone(self.hearing.get_or_init(|| listeners))
+            }
+        };
+        let settings = ProducerSettings {
+            listeners,
+            ..producer_settings(entry)
+        };
+        Producer::new(connection, settings).await
     }
 }
 
 fn producer_settings(entry: &ProducerEntry) -> ProducerSettings {
     ProducerSettings {
+        name: entry.name.clone(),
+        listeners: Arc::default(),
         exchange: entry
             .exchange
             .as_ref()

@@ -44,7 +44,7 @@ fn call(message: Message) -> Call {
         deliveries: Some(2),
         cancel: CancellationToken::new(),
         patience: None,
-        reply_wanted: true,
+        output_wanted: true,
     }
 }
 
@@ -119,13 +119,13 @@ async fn exec_gives_body_and_facts_to_its_program() {
 }
 
 #[tokio::test]
-async fn no_reply_wanted_keeps_no_output_but_the_last_of_its_errors() {
+async fn no_output_wanted_keeps_no_output_but_the_last_of_its_errors() {
     let handler = Exec::new(
         exec(&["sh", "-c", "echo out; echo err >&2; exit 3"]),
         &context(Commands::default()),
     );
     let mut call = call(Message::new(""));
-    call.reply_wanted = false;
+    call.output_wanted = false;
     let Outcome::Retry(failure) = handler.handle(call).await else {
         panic!("not a retry")
     };

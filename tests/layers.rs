@@ -29,8 +29,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "handler contract",
         ],
     ),
-    ("producer", &["error", "queue", "wire"]),
-    ("consumer", &["error", "queue", "wire", "handler contract"]),
+    ("producer", &["error", "queue", "wire", "events"]),
+    ("consumer", &["error", "queue", "wire", "events", "handler contract"]),
     (
         "config",
         &[
@@ -39,6 +39,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "queue",
             "wire",
             "process",
+            "residents",
+            "events",
             "consumer",
             "handler contract",
             "producer",
@@ -49,7 +51,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("output", &["error", "queue"]),
     ("logging", &["error"]),
     ("signals", &["error", "consumer", "process"]),
-    ("events", &["error"]),
+    (
+        "events",
+        &["error", "settings", "queue", "wire", "process", "residents"],
+    ),
     ("watchdog", &["error", "process", "events"]),
     ("cli", &["error", "commands", "config", "logging", "output"]),
     (

@@ -1,6 +1,7 @@
 //! `qctl consumer`: takes messages from a queue, has them handled, and ends on a signal or at a limit.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
@@ -121,17 +122,16 @@ pub fn run(args: &ConsumerArgs, context: &Context) -> Result<Outcome> {
         bind_with(&mut entry, key)?;
     }
     let connection = place.connection_or(args.connection.given(), &entry.connection)?;
-    let settings = settings(args, &entry);
+    let mut settings = settings(args, &entry);
     settings.topology.check_names()?;
-    let handler = (entry.handler.parse)(
-        entry.handler_settings.clone(),
-        &HandlerContext::new(
-            place.config.commands.clone(),
-            entry.exit_codes.clone(),
-            program()?,
-            settings.concurrency,
-        ),
-    )?;
+    let handler_context = HandlerContext::new(
+        place.config.commands.clone(),
+        entry.exit_codes.clone(),
+        program()?,
+        settings.concurrency,
+    );
+    settings.listeners = place.listeners(&handler_context.guard)?;
+    let handler = (entry.handler.parse)(entry.handler_settings.clone(), &handler_context)?;
     handler.check()?;
     check_hold(&*handler, connection.connector.capabilities().hold_limit)
         .map_err(|reason| entry.handler_settings.error("timeout", reason))?;
@@ -256,6 +256,7 @@ fn settings(args: &ConsumerArgs, entry: &ConsumerEntry) -> ConsumerSettings {
             failures: some_count(args.failures),
         },
         pulse: Pulse::default(),
+        listeners: Arc::default(),
     }
 }
 
@@ -288,11 +289,23 @@ fn tell(args: &ConsumerArgs, context: &Context, ended: &Ended) -> Outcome {
         EndReason::Stopped => ("asked to stop".to_owned(), Outcome::DONE),
         EndReason::Interrupted => ("asked to stop twice".to_owned(), Outcome::INTERRUPTED),
         EndReason::Limit(limit) => (format!("limit reached: {limit}"), Outcome(args.limit_exit_code)),
+        EndReason::Listener(by) => (format!("{by} wants it"), Outcome::DONE),
+        EndReason::Unheard(why) => (why.clone(), Outcome(75)),
         EndReason::Failures(count) => (format!("{count} failures in a row"), Outcome(75)),
     };
-    let Ended { done, failed, .. } = ended;
+    let Ended {
+        done,
+        failed,
+        swallowed,
+        ..
+    } = ended;
+    let swallowed = if *swallowed > 0 {
+        format!(", {swallowed} swallowed")
+    } else {
+        String::new()
+    };
     context.output.note(format_args!(
-        "qctl: Stopped because: {reason} ({done} done, {failed} not)"
+        "qctl: Stopped because: {reason} ({done} done, {failed} not{swallowed})"
     ));
     outcome
 }

@@ -11,6 +11,7 @@ use super::fabric::Fabric;
 use super::find::Surroundings;
 use super::implicit;
 use super::include::Loaded;
+use super::listeners::{Names, listeners};
 use super::lookup::NO_HOME;
 use super::model::{Config, ConnectionEntry, ConsumerEntry, ProducerEntry};
 use super::names::those_there_are;
@@ -103,6 +104,14 @@ pub(super) fn decode(
     let entries = Entries::resolve(&producers, &consumers, &connections, &default)?;
     check_handlers(&entries.consumers, &connections, surroundings, &commands)?;
     let workers = workers(&sections.workers, &entries.consumers)?;
+    let listeners = listeners(
+        sections.listeners.as_ref(),
+        &Names {
+            producers: &entries.producers,
+            consumers: &entries.consumers,
+            workers: &workers,
+        },
+    )?;
     Ok(Config {
         file: file.map(|file| surroundings.absolute(&file)),
         files,
@@ -111,6 +120,7 @@ pub(super) fn decode(
         producers: entries.producers,
         consumers: entries.consumers,
         workers,
+        listeners,
         commands,
         state_dir,
         state_dir_given: sections.state_dir.is_some(),

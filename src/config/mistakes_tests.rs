@@ -50,7 +50,31 @@ fn mistakes_name_file_line_key_and_what_was_meant() {
         ),
         (
             "listeners: [{event: message_sent}]",
-            "./qctl.yml:3: listeners: is not in this version of qctl yet",
+            "./qctl.yml:3: listeners[0]: says nothing to do; give it one of log, stopwatch",
+        ),
+        (
+            "listeners: [{on: message_send, log: {}}]",
+            "listeners[0].on: there is no event `message_send`; there are message_sent, message_received",
+        ),
+        (
+            "listeners: [{on: message_sent, log: {}, stop: 5}]",
+            "listeners[0].stop: is given, and so is `log`; keep one of the two",
+        ),
+        (
+            "listeners: [{on: message_sent, queue: nowhere, log: {}}]",
+            "listeners[0].queue: no queue, producer, consumer or worker is called `nowhere`",
+        ),
+        (
+            "listeners: [{on: message_sent, policy: stop, log: {}}]",
+            "listeners[0].policy: is `stop`, and message_sent stops nothing",
+        ),
+        (
+            "listeners: [{on: message_consumption_failed, requeue: nowhere}]",
+            "there is no producer called `nowhere`",
+        ),
+        (
+            "listeners: [{on: message_consumed, accumulate: {}}]",
+            "listeners[0].accumulate: `file` is missing",
         ),
         (
             "default: local",

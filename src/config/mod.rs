@@ -13,6 +13,7 @@ mod find;
 mod first;
 mod implicit;
 mod include;
+mod listeners;
 mod lookup;
 pub mod model;
 mod names;
@@ -43,7 +44,9 @@ pub use decode::Tables;
 pub use find::{Located, Origin, Surroundings, candidates, locate};
 pub use first::{InitAnswers, first_file};
 pub use implicit::{implicit_consumer, implicit_producer};
-pub use model::{Config, ConnectionEntry, ConsumerEntry, ProducerEntry, WorkerEntry, WorkerLog, WorkerRuns};
+pub use model::{
+    Config, ConnectionEntry, ConsumerEntry, ListenerEntry, ProducerEntry, WorkerEntry, WorkerLog, WorkerRuns,
+};
 pub use names::those_there_are;
 pub use predecessors::import::{Imported, import};
 pub use predecessors::{LeftOut, Predecessor, left_out_lines};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::predecessors::LeftOut;
 use crate::consumer::{ExitCodes, RetryPolicy};
+use crate::events::{EventKind, ListenerSpec, Policy};
 use crate::handlers::{Commands, HandlerSpec};
 use crate::queue::{Connector, DriverSpec, Exchange, Queue, Topology};
 use crate::settings::{Setting, Settings};
@@ -27,6 +28,8 @@ pub struct Config {
     pub consumers: BTreeMap<String, ConsumerEntry>,
     /// The processes that are kept alive, by name.
     pub workers: BTreeMap<String, WorkerEntry>,
+    /// Who hears of what happens.
+    pub listeners: Vec<ListenerEntry>,
     /// What a queued command may run.
     pub commands: Arc<Commands>,
     /// Where state is kept that is not the store's.
@@ -104,6 +107,26 @@ pub struct ConsumerEntry {
     pub stop_grace: Option<Duration>,
     /// As written; `None`: nowhere.
     pub written: Option<Setting>,
+}
+
+/// A listener.
+pub struct ListenerEntry {
+    /// Where it stands, such as `listeners[0]`.
+    pub place: String,
+    /// The events that it hears of.
+    pub on: Vec<EventKind>,
+    /// Of which queues, producers, consumers or workers; empty: of all.
+    pub of: Vec<String>,
+    /// Higher hears earlier.
+    pub priority: i64,
+    /// What becomes of what it does not hear.
+    pub policy: Policy,
+    /// How long it may take.
+    pub within: Duration,
+    /// What it is.
+    pub spec: &'static ListenerSpec,
+    /// Its own keys.
+    pub settings: Settings,
 }
 
 /// A process that is kept alive.

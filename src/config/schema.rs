@@ -2,6 +2,7 @@
 //!
 //! The keys of drivers and handlers are not known here: each reads its own example, and what it asks for is written down.
 
+mod listener;
 mod shapes;
 mod worker;
 
@@ -21,8 +22,8 @@ use super::decode::Tables;
 use super::offered::{self, Offered};
 use crate::queue::ExchangeKind;
 use shapes::{
-    arguments, boolean, choice, command_line, count, duration, empty, key, limit_duration, meaning, name, named,
-    object, old, one_or_many, required, required_any, shape, size, text, texts, variable,
+    arguments, boolean, choice, command_line, count, duration, key, limit_duration, meaning, name, named, object, old,
+    one_or_many, required, required_any, shape, size, text, texts, variable,
 };
 
 /// The JSON Schema (draft 2020-12) of a configuration file.
@@ -86,7 +87,11 @@ pub(super) fn schema_of(tables: Tables) -> Value {
                     }))).1,
                 ] }),
             ),
-            key(&["listeners"], "Not in this version yet: must be empty.", empty()),
+            key(
+                &["listeners"],
+                "Who hears of what happens to messages and workers.",
+                listener::listener(),
+            ),
         ],
     );
     let top = root.as_object_mut().expect("an object schema is an object");

@@ -20,6 +20,7 @@ pub(super) struct Sections {
     pub(super) consumers: Entries,
     pub(super) commands: Entries,
     pub(super) workers: Entries,
+    pub(super) listeners: Option<Setting>,
     /// Consumers of predecessors of whose retries nobody has said anything.
     pub(super) tried_once: Vec<String>,
 }
@@ -67,10 +68,7 @@ fn read(roots: Vec<Settings>) -> Result<Sections> {
         once(&mut sections.state_dir, root.setting(&["state_dir"])?)?;
         let workers = root.entries(&["workers"])?.unwrap_or_default();
         extend(&mut sections.workers, Some(unwrapped(workers)?))?;
-        not_yet(
-            root.setting(&["listeners"])?,
-            "until then let handlers do what listeners would",
-        )?;
+        once(&mut sections.listeners, root.setting(&["listeners"])?)?;
         root.finish()?;
     }
     Ok(sections)
@@ -87,16 +85,6 @@ fn lay_over(own: &mut Entries, below: Entries, overlay: Overlay) {
             Some(&at) => own[at].1 = laid_over(&own[at].1, &setting, overlay),
             None => own.push((name, setting)),
         }
-    }
-}
-
-/// A section that later versions read. Empty ones say nothing and are taken.
-fn not_yet(section: Option<Setting>, meanwhile: &str) -> Result<()> {
-    match section {
-        Some(setting) if !setting.is_empty() => Err(setting.error(format!(
-            "is not in this version of qctl yet; remove it, and {meanwhile}"
-        ))),
-        _ => Ok(()),
     }
 }
 

@@ -15,6 +15,7 @@ use super::handler::Outcome;
 use super::pace::Pace;
 use super::policy::Counts;
 use super::reply::Reply;
+use super::telling::Handled;
 use crate::error::{Error, Result};
 use crate::queue::{Delivery, Settle, Settlement, Ticket};
 
@@ -32,7 +33,7 @@ pub(super) type Settling = Pin<Box<dyn Future<Output = Option<Settled>> + Send>>
 pub(super) struct Finished {
     pub(super) ticket: Ticket,
     pub(super) facts: Facts,
-    pub(super) outcome: Outcome,
+    pub(super) handled: Handled,
     pub(super) took: Duration,
 }
 
@@ -45,7 +46,7 @@ pub(super) struct Facts {
 }
 
 /// A delivery that waits to be sent to be settled.
-pub(super) struct Handled {
+pub(super) struct ToSettle {
     pub(super) ticket: Ticket,
     pub(super) facts: Facts,
     pub(super) settlement: Settlement,
@@ -68,7 +69,7 @@ pub(super) struct Hand {
     /// Since when some wait while all slots are taken.
     pub(super) waiting_since: Option<Instant>,
     /// Handled but not yet sent to be settled, and since when.
-    pub(super) handled: Vec<Handled>,
+    pub(super) handled: Vec<ToSettle>,
     pub(super) handled_since: Option<Instant>,
     pub(super) pace: Pace,
     pub(super) running: FuturesUnordered<Running>,

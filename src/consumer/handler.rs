@@ -27,8 +27,8 @@ pub struct Call {
     /// It was taken ahead: if it cannot be begun within this time it is to be given back ([`Outcome::Cancelled`]), so that
     /// another consumer may have it.
     pub patience: Option<Duration>,
-    /// The sender waits for a reply: output is kept up to [`OUTPUT_LIMIT`] a stream.
-    pub reply_wanted: bool,
+    /// Somebody waits for what it prints: the sender, for a reply, or a listener. It is kept up to [`OUTPUT_LIMIT`] a stream.
+    pub output_wanted: bool,
 }
 
 /// The most that is kept of a child's standard output, and of its standard error, for a reply: 1 MiB.
@@ -49,6 +49,8 @@ pub enum Outcome {
     Pause(String),
     /// Ended by `cancel`: the message is given back.
     Cancelled,
+    /// A listener would not have it handled: it is done.
+    Swallowed(String),
 }
 
 impl Outcome {
@@ -120,6 +122,12 @@ pub trait Handler: Send + Sync {
     /// watch over children. An error of kind `WorkerFault` ends the consumer with 72.
     async fn prepare(&self, lifeline: &Lifeline) -> Result<()> {
         let _ = lifeline;
+        Ok(())
+    }
+    /// Says why a message's body means nothing to it. Asked where somebody is to hear of a message that was received, before it
+    /// is handled.
+    fn decode(&self, message: &Message) -> Result<(), String> {
+        let _ = message;
         Ok(())
     }
     /// The longest that a call can take; `None`: it has no limit. A consumer refuses to hold a message for longer than its

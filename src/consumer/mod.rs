@@ -8,6 +8,7 @@ pub mod policy;
 mod pulse;
 mod reply;
 mod session;
+mod telling;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +22,10 @@ pub use pulse::{Pulse, Signs};
 
 use limits::Watchman;
 use session::{After, Progress, Session};
+use telling::Teller;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::Listeners;
 use crate::queue::{ConnectOptions, Connection, Connector, ConsumeOptions, Subscription, Topology};
 
 /// What a consumer takes, and within which limits.
@@ -50,6 +53,8 @@ pub struct ConsumerSettings {
     pub limits: Limits,
     /// Takes its signs of life.
     pub pulse: Pulse,
+    /// Who hears of its messages.
+    pub listeners: Arc<Listeners>,
 }
 
 /// When a consumer ends by itself. `None` is no limit.
@@ -87,6 +92,8 @@ pub struct Ended {
     pub done: u64,
     /// Messages settled in any other way.
     pub failed: u64,
+    /// Messages that a listener would not have handled.
+    pub swallowed: u64,
 }
 
 /// Why a consumer ended.
@@ -101,6 +108,10 @@ pub enum EndReason {
     Limit(String),
     /// Too many failures in a row.
     Failures(u64),
+    /// A listener wants it; where that one is configured.
+    Listener(String),
+    /// A listener that must hear did not: which, and why.
+    Unheard(String),
 }
 
 /// The first wait before a lost connection is made anew.
@@ -180,7 +191,11 @@ pub async fn run(
         wait = (wait * 2).min(RECONNECT_MAX);
     };
     // A companion that does not answer must not keep a stopped consumer alive.
-    if tokio::time::timeout(FINISH_WITHIN, handler.finish()).await.is_err() {
+    let finishing = async {
+        settings.listeners.finish().await;
+        handler.finish().await;
+    };
+    if tokio::time::timeout(FINISH_WITHIN, finishing).await.is_err() {
         tracing::warn!("the handler's companion process did not end in time; it is left behind");
     }
     result.map(|reason| Ended {
@@ -262,7 +277,12 @@ async fn serve(
     };
     progress.connected = true;
     progress.standing = true;
-    if let Err(error) = settings.pulse.during(handler.prepare(&subscription.lifeline())).await {
+    let lifeline = subscription.lifeline();
+    let preparing = async {
+        handler.prepare(&lifeline).await?;
+        settings.listeners.prepare(&lifeline).await
+    };
+    if let Err(error) = settings.pulse.during(preparing).await {
         subscription.close().await?;
         return Err(error);
     }
@@ -275,6 +295,12 @@ async fn serve(
         watchman,
         progress,
         slots,
+        teller: Arc::new(Teller::new(
+            &settings.listeners,
+            &settings.name,
+            &settings.queue,
+            &settings.retry,
+        )),
     };
     let after = session.run(subscription).await;
     if let Err(error) = settings.pulse.during(connection.close()).await {

@@ -108,7 +108,7 @@ pub fn decide_before(counts: Counts, policy: &RetryPolicy) -> Option<Settlement>
 /// Decides what becomes of a delivery.
 pub fn decide(outcome: &Outcome, counts: Counts, policy: &RetryPolicy, random: f64) -> Settlement {
     match outcome {
-        Outcome::Done(_) => Settlement::Ack,
+        Outcome::Done(_) | Outcome::Swallowed(_) => Settlement::Ack,
         Outcome::Reject(failure) => policy.give_up(dead_letter(failure, &failure.reason, counts)),
         Outcome::Retry(failure) => {
             let failed = counts.attempt.saturating_add(1);

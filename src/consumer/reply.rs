@@ -42,6 +42,7 @@ pub(super) async fn answer(
     outcome: Option<&Outcome>,
 ) {
     let status = match (settlement, outcome) {
+        (Settlement::Ack, Some(Outcome::Swallowed(_))) => Status::Rejected,
         (Settlement::Ack, _) => Status::Done,
         (Settlement::Reject(_), Some(Outcome::Retry(_))) => Status::Failed,
         (Settlement::Reject(_), _) => Status::Rejected,
@@ -55,8 +56,9 @@ pub(super) async fn answer(
     };
     let body = Body {
         status,
-        reason: match settlement {
-            Settlement::Reject(dead) => Some(dead.reason.clone()),
+        reason: match (settlement, outcome) {
+            (Settlement::Reject(dead), _) => Some(dead.reason.clone()),
+            (_, Some(Outcome::Swallowed(by))) => Some(format!("swallowed by the listener {by}")),
             _ => None,
         },
         exit_code: report.exit_code,

@@ -13,6 +13,7 @@ use super::handler::Handler;
 use super::limits::Watchman;
 use super::pace::{AHEAD_AT_MOST, Pace, SETTLE_WITHIN};
 use super::policy::Counts;
+use super::telling::Teller;
 use super::{ConsumerSettings, EndReason, Ended, Stop};
 use crate::error::{Error, Result};
 use crate::queue::{Connection, Settlement, Subscription};
@@ -49,6 +50,7 @@ pub(super) struct Session<'a> {
     pub(super) watchman: &'a mut Watchman,
     pub(super) progress: &'a mut Progress,
     pub(super) slots: usize,
+    pub(super) teller: Arc<Teller>,
 }
 
 impl Session<'_> {

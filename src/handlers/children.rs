@@ -82,9 +82,9 @@ impl Children {
             input,
             timeout: self.timeout,
             grace: GRACE,
-            keep: if call.reply_wanted { OUTPUT_LIMIT } else { 0 },
+            keep: if call.output_wanted { OUTPUT_LIMIT } else { 0 },
             // Who waits for a reply waits for the output.
-            output: if call.reply_wanted {
+            output: if call.output_wanted {
                 ChildOutput::Captured
             } else {
                 self.output

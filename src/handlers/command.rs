@@ -16,7 +16,7 @@ use super::{HandlerContext, HandlerSpec, Mode};
 use crate::consumer::handler::{Call, Handler, Outcome};
 use crate::error::Result;
 use crate::process::ChildOutput;
-use crate::queue::Lifeline;
+use crate::queue::{Lifeline, Message};
 use crate::residents::{Launcher, WorkerSettings};
 use crate::settings::Settings;
 use crate::wire::kaliop::{ConsoleCommand, OptionValue, is_option_name};
@@ -204,16 +204,20 @@ impl CommandHandler {
         })
     }
 
-    fn choose(&self, call: &Call) -> Result<(&Runner, Vec<String>), String> {
-        self.content_types.check(&call.message)?;
-        let body = &call.message.body;
+    fn read(&self, message: &Message) -> Result<ConsoleCommand, String> {
+        self.content_types.check(message)?;
+        let body = &message.body;
         if body.len() > BODY_LIMIT {
             return Err(format!(
                 "the body has {} bytes; no command line is longer than {BODY_LIMIT}",
                 body.len()
             ));
         }
-        let command = ConsoleCommand::parse(body)?;
+        ConsoleCommand::parse(body)
+    }
+
+    fn choose(&self, call: &Call) -> Result<(&Runner, Vec<String>), String> {
+        let command = self.read(&call.message)?;
         let name = command.command.as_str();
         let allowed = self.commands.allowed(name).filter(|allowed| match allowed {
             Allowed::Entry(_) => true,
@@ -336,6 +340,10 @@ pub fn arguments_of(command: &ConsoleCommand, dash_arguments: DashArguments) -> 
 
 #[async_trait]
 impl Handler for CommandHandler {
+    fn decode(&self, message: &Message) -> Result<(), String> {
+        self.read(message).map(|_| ())
+    }
+
     fn longest_call(&self) -> Option<Duration> {
         self.children.timeout()
     }

@@ -7,9 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde::Serialize;
 
 use super::body::{BodyWay, Given};
 use super::children::{Children, DEFAULT_TIMEOUT, child_output};
@@ -22,6 +19,7 @@ use crate::process::ChildOutput;
 use crate::queue::Lifeline;
 use crate::residents::{Launcher, WorkerSettings};
 use crate::settings::Settings;
+use crate::wire::message::Body;
 
 pub(super) const SPEC: HandlerSpec = HandlerSpec {
     kind: "exec",
@@ -117,23 +115,6 @@ fn parse(mut settings: Settings, context: &HandlerContext) -> Result<Arc<dyn Han
         workers,
     };
     Ok(Arc::new(Exec::new(parsed, context)))
-}
-
-/// A body as a request holds it: as text where it is text.
-#[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Body<'a> {
-    Body(&'a str),
-    BodyBase64(String),
-}
-
-impl<'a> Body<'a> {
-    fn of(bytes: &'a [u8]) -> Self {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Self::Body(text),
-            Err(_) => Self::BodyBase64(STANDARD.encode(bytes)),
-        }
-    }
 }
 
 #[async_trait]

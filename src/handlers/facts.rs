@@ -1,54 +1,16 @@
 //! What a child learns of its message: variables of its environment.
 
-use serde::Serialize;
-use serde_json::{Map, Value};
-
 use crate::consumer::handler::Call;
 use crate::process::Environment;
-use crate::queue::{HeaderValue, message};
+use crate::queue::HeaderValue;
+use crate::wire::message::MessageFacts;
 
 /// A longer value would come near the system's limit for one variable (128 KiB): it is left out.
 const VALUE_LIMIT: usize = 64 * 1024;
 
-/// All that is known of a message but its body, as a child reads it.
-#[derive(Debug, Serialize)]
-pub(super) struct MessageFacts<'a> {
-    queue: &'a str,
-    exchange: &'a str,
-    routing_key: &'a str,
-    id: Option<&'a str>,
-    content_type: Option<&'a str>,
-    correlation_id: Option<&'a str>,
-    reply_to: Option<&'a str>,
-    priority: Option<u8>,
-    timestamp: Option<i64>,
-    attempt: u32,
-    deliveries: Option<u32>,
-    headers: Map<String, Value>,
-}
-
-impl<'a> MessageFacts<'a> {
-    pub(super) fn of(call: &'a Call) -> Self {
-        let message = &call.message;
-        Self {
-            queue: &call.queue,
-            exchange: &call.exchange,
-            routing_key: &message.routing_key,
-            id: message.id.as_deref(),
-            content_type: message.content_type.as_deref(),
-            correlation_id: message.correlation_id.as_deref(),
-            reply_to: message.reply_to.as_deref(),
-            priority: message.priority,
-            timestamp: message.timestamp,
-            attempt: call.attempt,
-            deliveries: call.deliveries,
-            headers: message::to_json(&message.headers),
-        }
-    }
-
-    fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("texts, numbers and JSON have a JSON form")
-    }
+/// What a child is told of a call, as JSON.
+pub(super) fn message_facts(call: &Call) -> MessageFacts<'_> {
+    MessageFacts::of(&call.message, &call.queue, &call.exchange).delivered(Some(call.attempt), call.deliveries)
 }
 
 /// Facts about one message, as variables.
@@ -93,7 +55,7 @@ impl Facts {
     /// Adds `QCTL_MESSAGE`: all of these facts and the headers as one JSON object. Where that is too long,
     /// `QCTL_MESSAGE_TRUNCATED=1` stands in its place.
     pub(super) fn with_json(mut self, call: &Call) -> Self {
-        let text = MessageFacts::of(call).to_json();
+        let text = message_facts(call).to_json();
         if text.len() <= VALUE_LIMIT {
             self.variables.push(("QCTL_MESSAGE", text));
         } else {
@@ -134,7 +96,7 @@ mod tests {
             deliveries: None,
             cancel: CancellationToken::new(),
             patience: None,
-            reply_wanted: false,
+            output_wanted: false,
         }
     }
 

@@ -14,7 +14,7 @@ use super::workers::Workers;
 use super::{HandlerContext, HandlerSpec};
 use crate::consumer::handler::{Call, Handler, Outcome};
 use crate::error::Result;
-use crate::queue::Lifeline;
+use crate::queue::{Lifeline, Message};
 use crate::residents::{Launcher, WorkerSettings};
 use crate::settings::{Setting, Settings};
 use crate::wire::json::Json;
@@ -127,9 +127,13 @@ impl Service {
         }
     }
 
+    fn read(&self, message: &Message) -> Result<ServiceCall, String> {
+        self.content_types.check(message)?;
+        ServiceCall::parse(&message.body)
+    }
+
     fn choose(&self, call: &Call) -> Result<(String, Box<RawValue>), String> {
-        self.content_types.check(&call.message)?;
-        let named = ServiceCall::parse(&call.message.body)?;
+        let named = self.read(&call.message)?;
         let (service, method) = (named.service.as_str(), named.method.as_str());
         if [service, method].iter().any(|name| name.chars().any(char::is_control)) {
             return Err("the name of a service or method holds a control character".to_owned());
@@ -150,6 +154,10 @@ impl Service {
 
 #[async_trait]
 impl Handler for Service {
+    fn decode(&self, message: &Message) -> Result<(), String> {
+        self.read(message).map(|_| ())
+    }
+
     fn longest_call(&self) -> Option<Duration> {
         self.workers.timeout()
     }

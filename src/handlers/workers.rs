@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::HandlerContext;
-use super::facts::MessageFacts;
+use super::facts::message_facts;
 use crate::consumer::handler::{Call, ExitCodes, Failure, OUTPUT_LIMIT, Outcome, Report, Verdict};
 use crate::error::Result;
 use crate::queue::Lifeline;
@@ -70,11 +70,7 @@ impl Workers {
             cancel: &call.cancel,
             begin_within: call.patience,
         };
-        match self
-            .residents
-            .ask(method, params, &MessageFacts::of(call), patience)
-            .await
-        {
+        match self.residents.ask(method, params, &message_facts(call), patience).await {
             Ok(told) => self.judge(told, call),
             Err(error) => Outcome::reject(format!("the message cannot be put into JSON: {error}")),
         }
@@ -142,15 +138,15 @@ impl Workers {
         let Some(child) = as_child else {
             let answer = if result == "null" { "" } else { result };
             return Outcome::Done(Report {
-                stdout_truncated: call.reply_wanted && answer.len() > OUTPUT_LIMIT,
+                stdout_truncated: call.output_wanted && answer.len() > OUTPUT_LIMIT,
                 stdout: kept(answer, call),
                 ..Report::default()
             });
         };
         let report = Report {
             exit_code: Some(child.exit_code),
-            stdout_truncated: call.reply_wanted && child.stdout.len() > OUTPUT_LIMIT,
-            stderr_truncated: call.reply_wanted && child.stderr.len() > OUTPUT_LIMIT,
+            stdout_truncated: call.output_wanted && child.stdout.len() > OUTPUT_LIMIT,
+            stderr_truncated: call.output_wanted && child.stderr.len() > OUTPUT_LIMIT,
             stdout: kept(&child.stdout, call),
             stderr: kept(&child.stderr, call),
             stderr_tail: crate::process::last_lines(child.stderr.as_bytes()),
@@ -180,7 +176,7 @@ struct AsChild {
 }
 
 fn kept(text: &str, call: &Call) -> Vec<u8> {
-    if !call.reply_wanted {
+    if !call.output_wanted {
         return Vec::new();
     }
     text.as_bytes()[..text.len().min(OUTPUT_LIMIT)].to_vec()

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::error::{Error, Result};
+use crate::events::{Event, EventKind, Listeners};
 use crate::queue::topology::{NAME_LIMIT, check_name};
 use crate::queue::{
     Capabilities, Connection, ConsumeOptions, Message, Publication, PublishFailure, Settlement, Subscription, Topology,
@@ -14,6 +17,10 @@ use crate::queue::{
 /// Where a producer's messages go.
 #[derive(Clone, Debug, Default)]
 pub struct ProducerSettings {
+    /// Its name, for listeners.
+    pub name: String,
+    /// Who hears of what is sent.
+    pub listeners: Arc<Listeners>,
     /// The exchange; empty: the default one.
     pub exchange: String,
     /// With the default exchange: the queue, which then is every message's routing key.
@@ -32,6 +39,9 @@ pub struct Producer {
     queue: String,
     ttl: Option<Duration>,
     ids: Ids,
+    name: String,
+    /// `None`: nobody hears of what is sent.
+    listeners: Option<Arc<Listeners>>,
 }
 
 /// Message ids: 64 random bits for the producer and a number.
@@ -75,7 +85,12 @@ impl Producer {
             )));
         }
         connection.declare(&settings.topology).await?;
+        let is_heard = settings
+            .listeners
+            .hear_of(EventKind::MessageSent, &settings.name, &settings.queue);
         Ok(Self {
+            listeners: is_heard.then_some(settings.listeners),
+            name: settings.name,
             capabilities: connection.capabilities(),
             connection,
             exchange: settings.exchange.into(),
@@ -91,11 +106,33 @@ impl Producer {
     pub async fn send(&self, message: Message) -> Result<String> {
         let publication = self.prepare(message)?;
         let id = publication.message.id.clone().unwrap_or_default();
+        let heard = self.listeners.is_some().then(|| publication.message.clone());
         self.connection
             .publish(vec![publication])
             .await
             .map_err(PublishFailure::into_first)?;
+        self.tell(heard).await;
         Ok(id)
+    }
+
+    /// Tells of messages that the broker has.
+    async fn tell(&self, sent: impl IntoIterator<Item = Message>) {
+        let Some(listeners) = &self.listeners else { return };
+        for message in sent {
+            let event = Event {
+                kind: EventKind::MessageSent,
+                name: &self.name,
+                queue: &self.queue,
+                exchange: &self.exchange,
+                message: Some(&message),
+                attempt: None,
+                deliveries: None,
+                ended: None,
+                process: None,
+            };
+            // It is sent, whatever they say to it.
+            listeners.tell(&event, &CancellationToken::new()).await;
+        }
     }
 
     /// Publishes a batch in order and returns the ids. Either all are taken, or the failure says which are not.
@@ -116,8 +153,22 @@ impl Producer {
                 }
             }
         }
-        self.connection.publish(batch).await?;
-        Ok(ids)
+        let heard: Vec<Message> = match &self.listeners {
+            Some(_) => batch.iter().map(|publication| publication.message.clone()).collect(),
+            None => Vec::new(),
+        };
+        match self.connection.publish(batch).await {
+            Ok(()) => {
+                self.tell(heard).await;
+                Ok(ids)
+            }
+            Err(failure) => {
+                let failed = |index: usize| failure.failed.iter().any(|(known, _)| *known == index);
+                let sent = heard.into_iter().enumerate().filter(|(index, _)| !failed(*index));
+                self.tell(sent.map(|(_, message)| message)).await;
+                Err(failure)
+            }
+        }
     }
 
     /// Publishes a message that asks for a reply, to a queue made for it, which is waited for during `patience`; `None`: for ever.
@@ -151,10 +202,12 @@ impl Producer {
         publication.message.correlation_id.get_or_insert_with(|| id.clone());
         let correlation_id = publication.message.correlation_id.clone();
         let ttl = publication.message.ttl;
+        let heard = self.listeners.is_some().then(|| publication.message.clone());
         self.connection
             .publish(vec![publication])
             .await
             .map_err(PublishFailure::into_first)?;
+        self.tell(heard).await;
         Ok(Pending {
             connection: Arc::clone(&self.connection),
             replies,

@@ -176,6 +176,8 @@ pub mod header {
     pub const EXPIRES_AT: &str = "x-qctl-expires-at";
     /// How many attempts the sender allows (`--wait` without `--retry` allows one).
     pub const MAX_ATTEMPTS: &str = "x-qctl-max-attempts";
+    /// How often a listener has sent it on, after it was given up.
+    pub const REQUEUED: &str = "x-qctl-requeued";
     /// Why a message was dead-lettered.
     pub const REASON: &str = "x-qctl-reason";
     /// The queue a dead letter came from.

@@ -4,4 +4,5 @@ pub mod echoback;
 pub mod json;
 pub mod jsonrpc;
 pub mod kaliop;
+pub mod message;
 pub mod reply;

@@ -295,7 +295,7 @@ fn what_a_later_version_reads_is_not_called_a_slip() {
         ),
         (
             "listeners: [{ event: message_sent }]\n",
-            "./qctl.yml:1: listeners: is not in this version of qctl yet",
+            "./qctl.yml:1: listeners[0]: says nothing to do",
         ),
         (
             "consumers:\n  a: { callback: kaliop_queueing.message_consumer.symfony_service }\n",

@@ -11,6 +11,7 @@ mod config;
 mod consumer;
 mod echoback;
 mod init;
+mod listeners;
 mod managedriver;
 mod managequeue;
 mod managequeue_rabbit;

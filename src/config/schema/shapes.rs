@@ -138,11 +138,6 @@ pub(super) fn arguments() -> Value {
     json!({ "anyOf": [map(), { "type": "array", "maxItems": 0 }] })
 }
 
-/// A section that later versions read, and that must be empty until then.
-pub(super) fn empty() -> Value {
-    json!({ "type": ["object", "array", "null"], "maxItems": 0, "maxProperties": 0 })
-}
-
 pub(super) fn shape(offered: &Offered) -> Value {
     match offered.form {
         Form::Choice => choice(&offered.words),

@@ -1,6 +1,5 @@
 //! What happens to one delivery: begun, handled, settled, reported, answered.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +9,12 @@ use tokio::time::Instant;
 
 use super::Session;
 use crate::consumer::EndReason;
-use crate::consumer::hand::{Facts, Finished, Hand, Handled, Settled};
-use crate::consumer::handler::{Call, Failure, Outcome};
+use crate::consumer::hand::{Facts, Finished, Hand, Settled, ToSettle};
+use crate::consumer::handler::{Call, Outcome};
 use crate::consumer::pace::{AHEAD_AT_MOST, SETTLE_WITHIN};
-use crate::consumer::policy::{Counts, decide, decide_before};
+use crate::consumer::policy::{Counts, decide_before};
 use crate::consumer::reply::{Reply, answer};
+use crate::consumer::telling::{End, Handled};
 use crate::error::{Error, ErrorKind};
 use crate::queue::message::header;
 use crate::queue::{Delivery, HeaderValue, Settlement};
@@ -79,13 +79,12 @@ impl Session<'_> {
             tracing::info!(queue = %delivery.queue, id = %facts.id, attempt = delivery.attempt + 1, deliveries = delivery.deliveries,
                 alone = delivery.alone, "handed out again");
         }
-        if let Some(settlement) = decide_before(counts, &self.settings.retry) {
-            this.settle(delivery.ticket, facts, settlement, None);
-            return;
+        let given_up = decide_before(counts, &self.settings.retry);
+        if given_up.is_none() {
+            this.alone = delivery.alone;
         }
-        this.alone = delivery.alone;
         let call = Call {
-            reply_wanted: facts.reply.is_some(),
+            output_wanted: facts.reply.is_some() || self.teller.wants_output(),
             message: delivery.message,
             queue: delivery.queue,
             exchange: delivery.exchange,
@@ -95,25 +94,23 @@ impl Session<'_> {
             patience: (this.running.len() >= self.slots).then_some(AHEAD_AT_MOST),
         };
         let handler = Arc::clone(&self.handler);
+        let teller = Arc::clone(&self.teller);
         let ticket = delivery.ticket;
         let settler = Arc::clone(&this.settler);
         this.running.push(Box::pin(async move {
             let begun = Instant::now();
-            // Beyond the slots a delivery counts only when it is begun; within them this is free.
-            let outcome = match settler.start(&ticket).await {
-                Err(_) => Outcome::Cancelled,
-                Ok(()) => match AssertUnwindSafe(handler.handle(call)).catch_unwind().await {
-                    Ok(outcome) => outcome,
-                    Err(panic) => Outcome::Retry(Failure {
-                        reason: format!("the handler panicked: {}", panic_text(&*panic)),
-                        ..Failure::default()
-                    }),
+            let handled = match given_up {
+                Some(settlement) => teller.give_up(call, settlement).await,
+                // Beyond the slots a delivery counts only when it is begun; within them this is free.
+                None => match settler.start(&ticket).await {
+                    Err(_) => Handled::not_begun(),
+                    Ok(()) => teller.handle(&*handler, call, counts).await,
                 },
             };
             Finished {
                 ticket,
                 facts,
-                outcome,
+                handled,
                 took: begun.elapsed(),
             }
         }));
@@ -139,7 +136,7 @@ impl Session<'_> {
         }
         this.handled_since = None;
         for handled in std::mem::take(&mut this.handled) {
-            let Handled {
+            let ToSettle {
                 ticket,
                 facts,
                 settlement,
@@ -154,9 +151,23 @@ impl Session<'_> {
         let Finished {
             ticket,
             facts,
-            outcome,
+            handled,
             took,
         } = finished;
+        let Handled {
+            outcome,
+            settlement,
+            end,
+        } = handled;
+        match end {
+            Some(End::Failed(error)) => {
+                this.ending.get_or_insert_with(|| EndReason::Unheard(error.to_string()));
+            }
+            Some(End::Wanted(by)) => {
+                this.ending.get_or_insert(EndReason::Listener(by));
+            }
+            None => {}
+        }
         if facts.alone {
             this.alone = false;
         }
@@ -181,9 +192,8 @@ impl Session<'_> {
         ) {
             self.progress.begun = self.progress.begun.saturating_sub(1);
         }
-        let settlement = decide(&outcome, facts.counts, &self.settings.retry, fastrand::f64());
         this.handled_since.get_or_insert_with(Instant::now);
-        this.handled.push(Handled {
+        this.handled.push(ToSettle {
             ticket,
             facts,
             settlement,
@@ -216,9 +226,14 @@ impl Session<'_> {
         }
         match &settlement {
             Settlement::Ack => {
-                tracing::info!(%consumer, %id, attempt, took_ms, "done");
-                self.progress.ended.done += 1;
-                self.progress.failures_in_a_row = 0;
+                if let Some(Outcome::Swallowed(by)) = &outcome {
+                    tracing::warn!(%consumer, %id, attempt, listener = %by, "swallowed by a listener, and removed unhandled");
+                    self.progress.ended.swallowed += 1;
+                } else {
+                    tracing::info!(%consumer, %id, attempt, took_ms, "done");
+                    self.progress.ended.done += 1;
+                    self.progress.failures_in_a_row = 0;
+                }
             }
             Settlement::Retry { after } => {
                 tracing::warn!(%consumer, %id, attempt, took_ms, %reason, retry_ms = after.as_millis() as u64, "failed, to be tried again");
@@ -255,12 +270,4 @@ impl Session<'_> {
             }));
         }
     }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no text")
 }
