@@ -7,6 +7,7 @@ pub mod command;
 pub mod elsewhere;
 pub mod exec;
 mod facts;
+pub mod fastcgi;
 pub mod noop;
 
 use std::path::PathBuf;
@@ -45,7 +46,7 @@ pub struct HandlerContext {
 }
 
 /// The table.
-pub static HANDLERS: &[HandlerSpec] = &[command::SPEC, exec::SPEC, noop::SPEC, elsewhere::SPEC];
+pub static HANDLERS: &[HandlerSpec] = &[command::SPEC, exec::SPEC, fastcgi::SPEC, noop::SPEC, elsewhere::SPEC];
 
 /// The handler of this kind.
 pub fn find(kind: &str) -> Option<&'static HandlerSpec> {

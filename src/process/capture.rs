@@ -18,7 +18,7 @@ pub struct Captured {
 
 impl Captured {
     /// Takes the next bytes of the stream and keeps at most `limit` in all.
-    pub(super) fn feed(&mut self, chunk: &[u8], limit: usize) {
+    pub(crate) fn feed(&mut self, chunk: &[u8], limit: usize) {
         if limit == 0 {
             return;
         }
@@ -30,13 +30,13 @@ impl Captured {
 
 /// The end of a stream.
 #[derive(Debug, Default)]
-pub(super) struct Tail {
+pub(crate) struct Tail {
     bytes: Vec<u8>,
     cut: bool,
 }
 
 impl Tail {
-    pub(super) fn feed(&mut self, chunk: &[u8]) {
+    pub(crate) fn feed(&mut self, chunk: &[u8]) {
         if chunk.len() >= TAIL_LIMIT {
             self.cut |= chunk.len() > TAIL_LIMIT || !self.bytes.is_empty();
             self.bytes.clear();
@@ -58,7 +58,7 @@ impl Tail {
     }
 
     /// The last whole lines as clean text.
-    pub(super) fn text(mut self) -> String {
+    pub(crate) fn text(mut self) -> String {
         self.trim();
         let mut kept = self.bytes.as_slice();
         if self.cut
@@ -80,14 +80,14 @@ impl Tail {
 
 /// Cuts a stream into lines for the log.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     partial: Vec<u8>,
     /// The line was too long: the rest of it is skipped.
     skipping: bool,
 }
 
 impl Lines {
-    pub(super) fn feed(&mut self, mut chunk: &[u8], sink: &mut dyn FnMut(&str)) {
+    pub(crate) fn feed(&mut self, mut chunk: &[u8], sink: &mut dyn FnMut(&str)) {
         while let Some(end) = chunk.iter().position(|byte| *byte == b'\n') {
             self.extend(&chunk[..end], sink);
             self.finish(sink);
@@ -97,7 +97,7 @@ impl Lines {
     }
 
     /// The stream has ended: what is left is its last line.
-    pub(super) fn finish(&mut self, sink: &mut dyn FnMut(&str)) {
+    pub(crate) fn finish(&mut self, sink: &mut dyn FnMut(&str)) {
         if !std::mem::take(&mut self.skipping) {
             emit(&self.partial, "", sink);
         }

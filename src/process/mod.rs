@@ -29,6 +29,7 @@ mod stat;
 
 pub use cancel::Cancel;
 pub use capture::{Captured, TAIL_LIMIT};
+pub(crate) use capture::{Lines, Tail};
 pub use environment::{DEFAULT_PATH, Environment, OWNER};
 pub use guardian::Guardian;
 pub use identity::{Found, Identity, Life};
