@@ -40,6 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("output", &["error", "queue"]),
     ("logging", &["error"]),
     ("signals", &["error", "consumer", "process"]),
+    ("observe", &["error", "settings", "consumer"]),
     ("events", &["error"]),
     ("watchdog", &["error", "process", "events"]),
     ("cli", &["error", "commands", "config", "logging", "output"]),
@@ -68,6 +69,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "output",
             "logging",
             "signals",
+            "observe",
             "watchdog",
             "cli",
             "context",
@@ -89,6 +91,8 @@ const KEPT_TO: &[(&str, &[&str])] = &[
     ("dialoguer", &["output", "commands", "context"]),
     ("serde_yaml", &["settings", "config", "commands"]),
     ("tracing_subscriber", &["logging"]),
+    ("axum", &["observe"]),
+    ("prometheus_client", &["observe"]),
 ];
 
 struct Source {

@@ -3,6 +3,7 @@
 mod hand;
 pub mod handler;
 mod limits;
+mod meter;
 mod pace;
 pub mod policy;
 mod pulse;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use handler::{Call, ExitCodes, Failure, Handler, OUTPUT_LIMIT, Outcome, Report, Verdict, check_hold, deadline};
+pub use meter::{Meter, Reading, State};
 pub use policy::{Backoff, RetryPolicy};
 pub use pulse::{Pulse, Signs};
 
@@ -50,6 +52,8 @@ pub struct ConsumerSettings {
     pub limits: Limits,
     /// Takes its signs of life.
     pub pulse: Pulse,
+    /// Counts what it does.
+    pub meter: Meter,
 }
 
 /// When a consumer ends by itself. `None` is no limit.
@@ -167,6 +171,7 @@ pub async fn run(
             wait = RECONNECT_MIN;
         }
         let pause = wait.mul_f64(1.0 - 0.2 * fastrand::f64());
+        settings.meter.set_state(State::Away(error.to_string()));
         let what = if std::mem::take(&mut progress.standing) {
             "connection lost; connecting again"
         } else {
@@ -179,6 +184,7 @@ pub async fn run(
         }
         wait = (wait * 2).min(RECONNECT_MAX);
     };
+    settings.meter.set_state(State::Stopping);
     // A companion that does not answer must not keep a stopped consumer alive.
     if tokio::time::timeout(FINISH_WITHIN, handler.finish()).await.is_err() {
         tracing::warn!("the handler's companion process did not end in time; it is left behind");
@@ -260,12 +266,16 @@ async fn serve(
         // Nothing is in hand yet.
         () = stop.drain.cancelled() => return Ok(After::End(EndReason::Stopped)),
     };
+    if progress.connected {
+        settings.meter.reconnected();
+    }
     progress.connected = true;
     progress.standing = true;
     if let Err(error) = settings.pulse.during(handler.prepare(&subscription.lifeline())).await {
         subscription.close().await?;
         return Err(error);
     }
+    settings.meter.set_state(State::Consuming);
     tracing::info!(consumer = %settings.name, queue = %settings.queue, endpoint = %connector.endpoint(), slots, "consuming");
     let session = Session {
         connection: Arc::clone(&connection),
