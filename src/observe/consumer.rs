@@ -332,7 +332,7 @@ mod tests {
             format!("qctl_consumer_settlements_total{{{here},outcome=\"dead_letter\"}} 0"),
             format!("qctl_consumer_settlements_lost_total{{{here}}} 0"),
             format!("qctl_consumer_retries_total{{{here}}} 0"),
-            format!("qctl_consumer_handler_seconds_bucket{{le=\"0.001\",{here}}} 0"),
+            format!("qctl_consumer_handler_seconds_bucket{{{here},le=\"0.001\"}} 0"),
             format!("qctl_consumer_handler_seconds_count{{{here}}} 0"),
             format!("qctl_consumer_in_flight{{{here}}} 0.0"),
             format!("qctl_consumer_connected{{{here}}} 0.0"),
