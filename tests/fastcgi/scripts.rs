@@ -226,6 +226,39 @@ fn what_a_script_says_decides() {
     php.end();
 }
 
+/// What the manual warns of is so: these are PHP's ways, and the sample script minds them.
+#[test]
+fn the_manual_is_right_about_php() {
+    let place = place(
+        "$body = file_get_contents('php://input');
+        file_put_contents(__DIR__ . '/seen', strlen($body) . ' of ' . $_SERVER['CONTENT_LENGTH'] . \"\\n\", FILE_APPEND);
+        if ($body === 'fatal') { throw new RuntimeException('boom'); }",
+        "",
+    );
+    let _php = Php::start(&place, "php_admin_value[post_max_size] = 1K");
+    let say = |content_type: &str, body: &str| {
+        place
+            .run(["queuemessage", "-c", content_type, "demo", "--", body])
+            .any_stdout()
+            .check();
+        let log = drain(&place);
+        assert!(log.contains("1 done, 0 not"), "{log}");
+    };
+    say("text/plain", "fatal");
+    say("text/plain", &"x".repeat(2000));
+    say("application/x-www-form-urlencoded", &"x".repeat(2000));
+    say("multipart/form-data; boundary=x", "--x\r\n");
+    assert_eq!(place.read("seen"), "5 of 5\n2000 of 2000\n2000 of 2000\n0 of 5\n");
+
+    // The sample takes neither for done.
+    place.write("worker.php", document("docs/workers/fastcgi.php"));
+    place
+        .run(["queuemessage", "-c", "multipart/form-data; boundary=x", "demo", "{}"])
+        .any_stdout()
+        .check();
+    assert!(finish(&place).contains("status 500 (attempt 3 of 3)"));
+}
+
 /// As with a missing program: nothing is parked because of a deploy.
 #[test]
 fn a_missing_script_ends_the_consumer_and_touches_nothing() {

@@ -110,7 +110,9 @@ fn an_answer_before_the_body_is_read_is_an_answer() {
     let fake = Fake::start(&place, |mut peer: Peer| {
         if peer.number > 0 {
             peer.send(&[record(6, b"Status: 413\r\n\r\n"), end(0, 0)].concat());
-            std::thread::sleep(Duration::from_millis(500));
+            // By then the answer has been read; what is sent on this connection now would be taken for the rest of the body.
+            std::thread::sleep(Duration::from_millis(300));
+            peer.wait_gone();
         }
     });
     for _ in 0..2 {

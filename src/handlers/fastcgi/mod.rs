@@ -15,13 +15,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 pub use address::Address;
 
 use super::children::{DEFAULT_TIMEOUT, line_sink};
 use super::facts::Facts;
 use super::{HandlerContext, HandlerSpec};
-use crate::consumer::handler::{Call, Failure, Handler, OUTPUT_LIMIT, Outcome, Report, Verdict};
+use crate::consumer::handler::{Call, Failure, Handler, OUTPUT_LIMIT, Outcome, Report, Verdict, deadline};
 use crate::error::{Error, Result};
 use crate::process::{LineSink, Stream};
 use crate::queue::Lifeline;
@@ -153,16 +154,18 @@ impl FastCgi {
         let request = Request { head: &head, body };
         let mut log = line_sink(&call.queue, call.message.id.as_deref());
         let keep = if call.reply_wanted { OUTPUT_LIMIT } else { 0 };
+        let until = deadline(self.settings.timeout).map(Instant::from_std);
         if let Some(socket) = self.kept()
-            && let Some(outcome) = self.attempt(socket, &request, keep, &mut log).await
+            && let Some(outcome) = self.attempt(socket, &request, until, keep, &mut log).await
         {
             return outcome;
         }
-        let socket = match self.settings.socket.connect().await {
+        let connected = within(until, self.settings.socket.connect()).await;
+        let socket = match connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into())) {
             Ok(socket) => socket,
             Err(error) => return self.unreachable(&error),
         };
-        match self.attempt(socket, &request, keep, &mut log).await {
+        match self.attempt(socket, &request, until, keep, &mut log).await {
             Some(outcome) => outcome,
             None => Outcome::Pause(format!("php-fpm at {} takes no request", self.settings.socket)),
         }
@@ -173,6 +176,7 @@ impl FastCgi {
         &self,
         mut socket: Socket,
         request: &Request<'_>,
+        until: Option<Instant>,
         keep: usize,
         log: &mut Option<LineSink>,
     ) -> Option<Outcome> {
@@ -183,7 +187,7 @@ impl FastCgi {
         };
         let mut answer = Answer::new(keep);
         let exchanged = exchange(&mut socket, request, &mut answer, &mut sink);
-        let Some(exchanged) = within(self.settings.timeout, exchanged).await else {
+        let Some(exchanged) = within(until, exchanged).await else {
             return Some(self.timed_out(answer.broken(&mut sink)));
         };
         match exchanged {
@@ -248,9 +252,9 @@ impl FastCgi {
 }
 
 /// `None`: it took too long.
-async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
-    match limit {
-        Some(limit) => tokio::time::timeout(limit, work).await.ok(),
+async fn within<T>(until: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match until {
+        Some(until) => tokio::time::timeout_at(until, work).await.ok(),
         None => Some(work.await),
     }
 }
