@@ -71,7 +71,7 @@
 //! # The rooms
 //!
 //! [`queue`] is the contract of every driver, with the numbered rules; [`drivers`] are its implementations and [`store`] the
-//! embedded one's ground. [`producer`] sends; [`consumer`] takes, has a [`handlers`] entry handle, and settles. [`process`] runs
+//! embedded one's ground. [`producer`] sends; [`consumer`] takes, has a [`handlers`] entry handle, and settles. [`observe`] shows a consumer to those outside. [`process`] runs
 //! children, [`wire`] holds formats that others read and write, [`config`] reads the file, [`settings`] is a piece of it
 //! that knows its place. `ARCHITECTURE.md` is the tour.
 
@@ -89,6 +89,7 @@ pub mod events;
 pub mod handlers;
 #[doc(hidden)]
 pub mod logging;
+pub mod observe;
 #[doc(hidden)]
 pub mod output;
 pub mod process;

@@ -15,6 +15,9 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::error::{Error, Result};
 
+/// What the lines that a handler's programs and scripts print are logged as.
+const CHILD: &str = "child";
+
 /// How much is logged, in which form, and where.
 #[derive(Clone, Debug)]
 pub struct Logging<'a> {
@@ -121,7 +124,10 @@ fn adopt<S>(subscriber: S)
 where
     S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync + 'static,
 {
-    let subscriber = subscriber.with(Targets::new().with_target(env!("CARGO_CRATE_NAME"), LevelFilter::TRACE));
+    let ours = Targets::new()
+        .with_target(env!("CARGO_CRATE_NAME"), LevelFilter::TRACE)
+        .with_target(CHILD, LevelFilter::TRACE);
+    let subscriber = subscriber.with(ours);
     // An embedding program or an earlier run in this process may have chosen already; theirs stays.
     let _ = set_global_default(subscriber);
 }

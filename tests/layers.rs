@@ -55,6 +55,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "events",
         &["error", "settings", "queue", "wire", "process", "residents"],
     ),
+    ("observe", &["error", "settings", "consumer"]),
     ("watchdog", &["error", "process", "events"]),
     ("cli", &["error", "commands", "config", "logging", "output"]),
     (
@@ -92,6 +93,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "output",
             "logging",
             "signals",
+            "observe",
             "watchdog",
             "cli",
             "context",
@@ -113,6 +115,8 @@ const KEPT_TO: &[(&str, &[&str])] = &[
     ("dialoguer", &["output", "commands", "context"]),
     ("serde_yaml", &["settings", "config", "commands"]),
     ("tracing_subscriber", &["logging"]),
+    ("axum", &["observe"]),
+    ("prometheus_client", &["observe"]),
 ];
 
 struct Source {

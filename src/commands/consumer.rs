@@ -1,8 +1,10 @@
 //! `qctl consumer`: takes messages from a queue, has them handled, and ends on a signal or at a limit.
 
+mod signs;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clap::Args;
 use clap_complete::ArgValueCandidates;
@@ -11,15 +13,18 @@ use tracing::level_filters::LevelFilter;
 use super::Outcome;
 use crate::cli::{ConnectionArgs, names, values};
 use crate::config::ConsumerEntry;
-use crate::consumer::{self, ConsumerSettings, EndReason, Ended, Limits, Pulse, Stop, check_hold};
+use crate::consumer::{self, ConsumerSettings, EndReason, Ended, Limits, Meter, Pulse, Stop, check_hold};
 use crate::context::{Context, program};
 use crate::error::{Error, Result};
 use crate::handlers::HandlerContext;
 use crate::logging::Logging;
+use crate::observe::{Address, ConsumerLabels, ConsumerPage, Server};
 use crate::output::{human_bytes, human_duration};
 use crate::queue::Binding;
+use crate::settings::SecretSource;
 use crate::signals;
 use crate::watchdog::beat;
+use signs::{NOTIFY_SOCKET, keep_beating, say_stopping, tell_systemd};
 
 /// Arguments of `qctl consumer`.
 #[derive(Args, Debug)]
@@ -38,7 +43,8 @@ as JSON in QCTL_MESSAGE.
 Examples:
   qctl consumer mail
   qctl consumer -m 1000 -t 1h -l 256 --label web1 mail
-  qctl consumer --until-empty demo"
+  qctl consumer --until-empty demo
+  qctl consumer --metrics 127.0.0.1:9100 mail"
 )]
 pub struct ConsumerArgs {
     #[command(flatten)]
@@ -103,6 +109,17 @@ pub struct ConsumerArgs {
     /// Exit code when a limit ended it (not --failures)
     #[arg(long, value_name = "N", default_value_t = 0)]
     limit_exit_code: u8,
+    // Not a doc comment: what looks like a URL there is taken for a link.
+    #[arg(
+        long,
+        value_name = "ADDR",
+        value_parser = Address::parse,
+        help = "Serve metrics and health at 127.0.0.1:PORT or unix:///PATH (default: nowhere)"
+    )]
+    metrics: Option<Address>,
+    /// Let in only who sends the bearer token in this file (default: anybody on this machine)
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath, requires = "metrics")]
+    metrics_token_file: Option<PathBuf>,
     /// Consumer to run
     #[arg(value_name = "CONSUMER", add = ArgValueCandidates::new(names::consumers))]
     name: String,
@@ -146,54 +163,58 @@ pub fn run(args: &ConsumerArgs, context: &Context) -> Result<Outcome> {
         limits_text(&settings.limits)
     ));
     let options = place.connect_options(&settings.label);
-    let pulse = settings.pulse.clone();
+    // Served to the last: it is dropped when the consumer has ended.
+    let _server = observe(args, context, &settings, &entry)?;
+    let has_systemd = std::env::var_os(NOTIFY_SOCKET).is_some();
     let ended = context.block_on(async {
         if let Some(path) = std::env::var_os(beat::VARIABLE) {
-            keep_beating(Path::new(&path), pulse);
+            keep_beating(Path::new(&path), settings.pulse.clone());
+        }
+        if has_systemd {
+            tell_systemd(settings.pulse.clone(), &settings.meter);
         }
         let stop = if args.without_signals {
             Stop::default()
         } else {
-            signals::watch(|| {})?
+            signals::watch(move || {
+                if has_systemd {
+                    say_stopping();
+                }
+            })?
         };
         consumer::run(connection.connector.clone(), options, settings, handler, stop).await
-    })?;
-    Ok(tell(args, context, &ended))
+    });
+    if has_systemd {
+        say_stopping();
+    }
+    Ok(tell(args, context, &ended?))
 }
 
-/// How soon the first sign of life is looked for.
-const FIRST_BEAT: Duration = Duration::from_millis(50);
-
-/// Passes the loop's signs of life on to whoever keeps this process alive, which has made the file. Without a sign there is no
-/// beat.
-fn keep_beating(path: &Path, pulse: Pulse) {
-    let Ok(mut heart) = beat::Heart::open(path) else {
-        // Nobody keeps it: the variable is left over from somewhere else.
-        return;
+/// What is seen from outside, where that is wanted.
+fn observe(
+    args: &ConsumerArgs,
+    context: &Context,
+    settings: &ConsumerSettings,
+    entry: &ConsumerEntry,
+) -> Result<Option<Server>> {
+    let token = args.metrics_token_file.clone().map(SecretSource::File);
+    let Some(address) = &args.metrics else {
+        return Ok(None);
     };
-    pulse.watch();
-    tokio::spawn(async move {
-        let mut known = 0;
-        loop {
-            // The first beat says that it works, and others may wait for that.
-            tokio::time::sleep(if known == 0 { FIRST_BEAT } else { beat::EVERY }).await;
-            let signs = pulse.signs();
-            if signs.count == known {
-                continue;
-            }
-            known = signs.count;
-            let (last, at) = signs.last.unzip();
-            let since_1970 = at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
-            heart.beat(beat::Beat {
-                count: 0,
-                pid: std::process::id(),
-                done: signs.done,
-                failed: signs.failed,
-                last,
-                last_at: since_1970.map(|time| time.as_millis() as i64),
-            });
-        }
-    });
+    settings.pulse.watch();
+    let labels = ConsumerLabels {
+        consumer: settings.name.clone(),
+        queue: settings.queue.clone(),
+        handler: entry.handler.kind.to_owned(),
+    };
+    let page = ConsumerPage::new(labels, &settings.limits, settings.meter.clone(), settings.pulse.clone());
+    let server = Server::start(address, token, Arc::new(page)).map_err(|error| error.at("--metrics"))?;
+    context.output.note(format_args!(
+        "qctl: consumer {} is observed at {}: /metrics, /healthz, /readyz",
+        settings.name,
+        server.address()
+    ));
+    Ok(Some(server))
 }
 
 /// A durable binding is never changed by a flag: the key is used only where the configuration names none.
@@ -257,6 +278,11 @@ fn settings(args: &ConsumerArgs, entry: &ConsumerEntry) -> ConsumerSettings {
         },
         pulse: Pulse::default(),
         listeners: Arc::default(),
+        meter: if args.metrics.is_some() || std::env::var_os(NOTIFY_SOCKET).is_some() {
+            Meter::counting()
+        } else {
+            Meter::default()
+        },
     }
 }
 

@@ -3,6 +3,7 @@
 mod hand;
 pub mod handler;
 mod limits;
+mod meter;
 mod pace;
 pub mod policy;
 mod pulse;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use handler::{Call, ExitCodes, Failure, Handler, OUTPUT_LIMIT, Outcome, Report, Verdict, check_hold, deadline};
+pub use meter::{Meter, Reading, State};
 pub use policy::{Backoff, RetryPolicy};
 pub use pulse::{Pulse, Signs};
 
@@ -55,6 +57,8 @@ pub struct ConsumerSettings {
     pub pulse: Pulse,
     /// Who hears of its messages.
     pub listeners: Arc<Listeners>,
+    /// Counts what it does.
+    pub meter: Meter,
 }
 
 /// When a consumer ends by itself. `None` is no limit.
@@ -178,6 +182,7 @@ pub async fn run(
             wait = RECONNECT_MIN;
         }
         let pause = wait.mul_f64(1.0 - 0.2 * fastrand::f64());
+        settings.meter.set_state(State::Away(error.to_string()));
         let what = if std::mem::take(&mut progress.standing) {
             "connection lost; connecting again"
         } else {
@@ -190,6 +195,7 @@ pub async fn run(
         }
         wait = (wait * 2).min(RECONNECT_MAX);
     };
+    settings.meter.set_state(State::Stopping);
     // A companion that does not answer must not keep a stopped consumer alive.
     let finishing = async {
         settings.listeners.finish().await;
@@ -275,6 +281,9 @@ async fn serve(
         // Nothing is in hand yet.
         () = stop.drain.cancelled() => return Ok(After::End(EndReason::Stopped)),
     };
+    if progress.connected {
+        settings.meter.reconnected();
+    }
     progress.connected = true;
     progress.standing = true;
     let lifeline = subscription.lifeline();
@@ -286,6 +295,7 @@ async fn serve(
         subscription.close().await?;
         return Err(error);
     }
+    settings.meter.set_state(State::Consuming);
     tracing::info!(consumer = %settings.name, queue = %settings.queue, endpoint = %connector.endpoint(), slots, "consuming");
     let session = Session {
         connection: Arc::clone(&connection),
@@ -295,12 +305,7 @@ async fn serve(
         watchman,
         progress,
         slots,
-        teller: Arc::new(Teller::new(
-            &settings.listeners,
-            &settings.name,
-            &settings.queue,
-            &settings.retry,
-        )),
+        teller: Arc::new(Teller::new(settings, stop)),
     };
     let after = session.run(subscription).await;
     if let Err(error) = settings.pulse.during(connection.close()).await {

@@ -4,8 +4,8 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{self, Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -33,13 +33,24 @@ pub struct Pulse(Arc<Inner>);
 struct Inner {
     watched: AtomicBool,
     count: AtomicU64,
+    /// Since when it is watched.
+    since: OnceLock<time::Instant>,
+    /// The last sign, in milliseconds after that.
+    last: AtomicU64,
     settled: Mutex<Signs>,
 }
 
 impl Pulse {
     /// From now on somebody watches.
     pub fn watch(&self) {
+        self.0.since.get_or_init(time::Instant::now);
         self.0.watched.store(true, Ordering::Relaxed);
+    }
+
+    /// How long there was no sign; `None`: nobody watches.
+    pub fn silent_for(&self) -> Option<Duration> {
+        let watched_for = self.0.since.get()?.elapsed();
+        Some(watched_for.saturating_sub(Duration::from_millis(self.0.last.load(Ordering::Relaxed))))
     }
 
     /// The signs given so far.
@@ -57,6 +68,9 @@ impl Pulse {
     /// The loop is alive.
     pub(super) fn sign(&self) {
         self.0.count.fetch_add(1, Ordering::Relaxed);
+        if let Some(since) = self.0.since.get() {
+            self.0.last.store(since.elapsed().as_millis() as u64, Ordering::Relaxed);
+        }
     }
 
     /// When the next sign is due, if anyone watches.
@@ -86,5 +100,27 @@ impl Pulse {
                 return done;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Pulse;
+
+    #[test]
+    fn silence_is_counted_from_the_last_sign() {
+        let pulse = Pulse::default();
+        assert_eq!(pulse.silent_for(), None, "nobody watches");
+        pulse.watch();
+        std::thread::sleep(Duration::from_millis(20));
+        let silence = pulse.silent_for();
+        assert!(
+            silence.is_some_and(|silence| silence >= Duration::from_millis(20)),
+            "{silence:?}"
+        );
+        pulse.sign();
+        assert!(pulse.silent_for() < silence);
     }
 }

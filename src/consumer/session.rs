@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::hand::{Facts, Hand};
 use super::handler::Handler;
 use super::limits::Watchman;
+use super::meter::State;
 use super::pace::{AHEAD_AT_MOST, Pace, SETTLE_WITHIN};
 use super::policy::Counts;
 use super::telling::Teller;
@@ -67,6 +68,7 @@ impl Session<'_> {
             Self::settle_handled(&mut this);
             self.collect(&mut this);
             self.keep_pace(&mut this, &mut *subscription);
+            self.settings.meter.in_flight(this.running.len());
             if this.ending.is_none() {
                 self.check_limits(&mut this, &*subscription).await;
             }
@@ -155,6 +157,10 @@ impl Session<'_> {
 
     /// Takes nothing new, gives back what was not begun, and bounds how long the rest may take.
     async fn drain(&mut self, this: &mut Hand, subscription: &mut dyn Subscription) {
+        self.settings.meter.set_state(match &this.lost {
+            Some(error) if this.ending.is_none() => State::Away(error.to_string()),
+            _ => State::Stopping,
+        });
         if this.ending.is_some() && this.grace_until.is_none() {
             this.grace_until = self.settings.stop_grace.map(|grace| Instant::now() + grace);
         }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::handler::{Call, Failure, Handler, Outcome, Report};
 use super::policy::{Counts, RetryPolicy, decide};
+use super::{ConsumerSettings, Meter, Stop};
 use crate::error::Error;
 use crate::events::{self, Event, EventKind, Listeners, Reaction};
 use crate::queue::{Message, Settlement};
@@ -19,6 +20,9 @@ pub(super) struct Teller {
     listeners: Arc<Listeners>,
     consumer: String,
     retry: RetryPolicy,
+    meter: Meter,
+    /// The consumer takes nothing new.
+    drain: CancellationToken,
     hear_received: bool,
     hear_consumed: bool,
     hear_failed: bool,
@@ -60,16 +64,24 @@ impl Handled {
 }
 
 impl Teller {
-    pub(super) fn new(listeners: &Arc<Listeners>, consumer: &str, queue: &str, retry: &RetryPolicy) -> Self {
-        let hear = |kind| listeners.hear_of(kind, consumer, queue);
+    pub(super) fn new(settings: &ConsumerSettings, stop: &Stop) -> Self {
+        let hear = |kind| settings.listeners.hear_of(kind, &settings.name, &settings.queue);
         Self {
-            listeners: Arc::clone(listeners),
-            consumer: consumer.to_owned(),
-            retry: retry.clone(),
+            listeners: Arc::clone(&settings.listeners),
+            consumer: settings.name.clone(),
+            retry: settings.retry.clone(),
+            meter: settings.meter.clone(),
+            drain: stop.drain.clone(),
             hear_received: hear(EventKind::MessageReceived),
             hear_consumed: hear(EventKind::MessageConsumed),
             hear_failed: hear(EventKind::MessageConsumptionFailed),
         }
+    }
+
+    async fn tell(&self, event: &Event<'_>, cancel: &CancellationToken) -> Reaction {
+        let reaction = self.listeners.tell(event, cancel, &self.drain).await;
+        self.meter.unheard(reaction.skipped);
+        reaction
     }
 
     /// Whether somebody wants what a handler's child prints.
@@ -133,7 +145,7 @@ impl Teller {
             return Some(Outcome::reject(reason));
         }
         let event = told.event(EventKind::MessageReceived, &self.consumer, None);
-        let reaction = self.listeners.tell(&event, &call.cancel).await;
+        let reaction = self.tell(&event, &call.cancel).await;
         if let Some(by) = &reaction.swallowed {
             return Some(Outcome::Swallowed(by.clone()));
         }
@@ -174,7 +186,7 @@ impl Teller {
             output: &report.stdout,
         };
         let event = told.event(kind, &self.consumer, Some(ended));
-        let reaction = self.listeners.tell(&event, &told.cancel).await;
+        let reaction = self.tell(&event, &told.cancel).await;
         if reaction.cancelled {
             tracing::warn!(consumer = %self.consumer, id = told.message.id.as_deref().unwrap_or(""), event = kind.name(),
                 "the consumer ends before its listeners have heard of it");

@@ -117,6 +117,8 @@ pub struct Reaction {
     pub failed: Option<Error>,
     /// It was given up before all had heard.
     pub cancelled: bool,
+    /// So many were skipped.
+    pub skipped: u64,
 }
 
 impl Listeners {
@@ -156,26 +158,28 @@ impl Listeners {
         }
     }
 
-    /// Tells an event, until all have heard it, one has swallowed it, or it is cancelled.
-    pub async fn tell(&self, event: &Event<'_>, cancel: &CancellationToken) -> Reaction {
+    /// Tells an event, until all have heard it, one has swallowed it, or it is cancelled. Once `hurry` is cancelled, nobody who
+    /// has failed is told again.
+    pub async fn tell(&self, event: &Event<'_>, cancel: &CancellationToken, hurry: &CancellationToken) -> Reaction {
         let mut reaction = Reaction::default();
         for entry in &self.entries {
             if !entry.wants(event.kind, event.name, event.queue) {
                 continue;
             }
-            match entry.tell(event, cancel).await {
-                Ok(Some(Answer::Go)) => {}
-                Ok(Some(Answer::Swallow)) if event.kind == EventKind::MessageReceived => {
+            match entry.tell(event, cancel, hurry).await {
+                Ok(Heard::Answer(Answer::Go)) => {}
+                Ok(Heard::Skipped) => reaction.skipped += 1,
+                Ok(Heard::Answer(Answer::Swallow)) if event.kind == EventKind::MessageReceived => {
                     reaction.swallowed = Some(entry.place.clone());
                     return reaction;
                 }
-                Ok(Some(Answer::Swallow)) => {
+                Ok(Heard::Answer(Answer::Swallow)) => {
                     tracing::warn!(listener = %entry.place, event = event.kind.name(),
                         "it wants to swallow what is no message_received; passed over");
                 }
-                Ok(Some(Answer::Stop)) => reaction.stop = Some(entry.place.clone()),
-                Ok(Some(Answer::Moved)) => reaction.moved = Some(entry.place.clone()),
-                Ok(None) => {
+                Ok(Heard::Answer(Answer::Stop)) => reaction.stop = Some(entry.place.clone()),
+                Ok(Heard::Answer(Answer::Moved)) => reaction.moved = Some(entry.place.clone()),
+                Ok(Heard::Cancelled) => {
                     reaction.cancelled = true;
                     return reaction;
                 }
@@ -189,22 +193,29 @@ impl Listeners {
     }
 }
 
+/// What came of telling one listener.
+enum Heard {
+    Answer(Answer),
+    Skipped,
+    Cancelled,
+}
+
 impl Entry {
     fn wants(&self, kind: EventKind, name: &str, queue: &str) -> bool {
         self.on.contains(&kind) && (self.of.is_empty() || self.of.iter().any(|known| known == name || known == queue))
     }
 
-    /// `None`: it was cancelled. An error: its policy is to stop.
-    async fn tell(&self, event: &Event<'_>, cancel: &CancellationToken) -> Result<Option<Answer>> {
+    /// An error: its policy is to stop.
+    async fn tell(&self, event: &Event<'_>, cancel: &CancellationToken, hurry: &CancellationToken) -> Result<Heard> {
         let mut wait = AGAIN;
         loop {
             let heard = tokio::select! {
                 biased;
                 heard = tokio::time::timeout(self.within, self.listener.hear(event)) => heard,
-                () = cancel.cancelled() => return Ok(None),
+                () = cancel.cancelled() => return Ok(Heard::Cancelled),
             };
             let error = match heard {
-                Ok(Ok(answer)) => return Ok(Some(answer)),
+                Ok(Ok(answer)) => return Ok(Heard::Answer(answer)),
                 Ok(Err(error)) => error,
                 Err(_) => Error::temporary(format!(
                     "it did not hear within {}",
@@ -215,7 +226,7 @@ impl Entry {
             match self.policy {
                 Policy::Skip => {
                     tracing::warn!(listener = %place, event = name, %error, "the listener did not hear it; skipped");
-                    return Ok(Some(Answer::Go));
+                    return Ok(Heard::Skipped);
                 }
                 Policy::Stop => {
                     return Err(Error::temporary(format!(
@@ -230,7 +241,8 @@ impl Entry {
             }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = cancel.cancelled() => return Ok(None),
+                () = cancel.cancelled() => return Ok(Heard::Cancelled),
+                () = hurry.cancelled() => return Ok(Heard::Cancelled),
             }
             wait = (wait * 2).min(LONGEST_AGAIN);
         }

@@ -134,7 +134,7 @@ impl Children {
 }
 
 /// Sends a child's lines to the log; `None` where nobody would see them.
-fn line_sink(queue: &str, id: Option<&str>) -> Option<LineSink> {
+pub(super) fn line_sink(queue: &str, id: Option<&str>) -> Option<LineSink> {
     if !tracing::enabled!(target: "child", tracing::Level::INFO) {
         return None;
     }

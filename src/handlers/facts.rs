@@ -1,4 +1,4 @@
-//! What a child learns of its message: variables of its environment.
+//! What a worker learns of its message: variables, of a child's environment or of a script's request.
 
 use crate::consumer::handler::Call;
 use crate::process::Environment;
@@ -65,9 +65,14 @@ impl Facts {
     }
 
     pub(super) fn put_into(&self, environment: &mut Environment) {
-        for (name, value) in &self.variables {
-            environment.set(*name, value);
+        for (name, value) in self.variables() {
+            environment.set(name, value);
         }
+    }
+
+    /// All of them, names and values.
+    pub(super) fn variables(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.variables.iter().map(|(name, value)| (*name, value.as_str()))
     }
 
     /// What no variable can hold, or what is too long for one, is left out.

@@ -8,6 +8,7 @@ pub mod command;
 pub mod elsewhere;
 pub mod exec;
 mod facts;
+pub mod fastcgi;
 pub mod noop;
 pub mod service;
 mod workers;
@@ -83,7 +84,14 @@ impl Mode {
 }
 
 /// The table.
-pub static HANDLERS: &[HandlerSpec] = &[command::SPEC, exec::SPEC, service::SPEC, noop::SPEC, elsewhere::SPEC];
+pub static HANDLERS: &[HandlerSpec] = &[
+    command::SPEC,
+    exec::SPEC,
+    service::SPEC,
+    fastcgi::SPEC,
+    noop::SPEC,
+    elsewhere::SPEC,
+];
 
 /// The handler of this kind.
 pub fn find(kind: &str) -> Option<&'static HandlerSpec> {

@@ -18,7 +18,7 @@ pub struct Captured {
 
 impl Captured {
     /// Takes the next bytes of the stream and keeps at most `limit` in all.
-    pub(super) fn feed(&mut self, chunk: &[u8], limit: usize) {
+    pub fn feed(&mut self, chunk: &[u8], limit: usize) {
         if limit == 0 {
             return;
         }

@@ -131,7 +131,8 @@ impl Producer {
                 process: None,
             };
             // It is sent, whatever they say to it.
-            listeners.tell(&event, &CancellationToken::new()).await;
+            let never = CancellationToken::new();
+            listeners.tell(&event, &never, &never).await;
         }
     }
 

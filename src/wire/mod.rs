@@ -1,6 +1,7 @@
 //! Pure codecs of formats that others read and write.
 
 pub mod echoback;
+pub mod fastcgi;
 pub mod json;
 pub mod jsonrpc;
 pub mod kaliop;

@@ -43,6 +43,24 @@ fn each_line_is_handled_by_its_own_process() {
 }
 
 #[test]
+fn captured_output_is_logged_line_by_line() {
+    let place = exec("echo out; echo err >&2", "");
+    send(&place, "a\n");
+    let log = place
+        .run(["consumer", "--until-empty", "demo"])
+        .any_stderr()
+        .check()
+        .stderr;
+    for (text, stream) in [("out", "stdout"), ("err", "stderr")] {
+        let line = log.lines().find(|line| line.contains(&format!("stream=\"{stream}\"")));
+        assert!(
+            line.is_some_and(|line| line.contains(text) && line.contains("queue=\"demo\"")),
+            "{log}"
+        );
+    }
+}
+
+#[test]
 fn inherited_output_goes_where_the_consumers_own_goes() {
     let place = Place::with_config(
         "connections: { here: 'sqlite://./queue.db' }\nproducers: { demo: {} }\n\

@@ -243,8 +243,12 @@ fn a_message_that_cannot_be_sent_on_waits() {
     consumer.wait_stderr("what it is about waits, and it is told again");
     assert_eq!(place.json(["managequeue", "info", "jobs"])["held"], 1);
     consumer.signal(rustix::process::Signal::TERM);
-    consumer.signal(rustix::process::Signal::TERM);
-    consumer.wait();
+    assert_eq!(
+        consumer.wait(),
+        Some(0),
+        "a stop waits for no broker: {}",
+        consumer.stderr()
+    );
     let there = |queue: &str| place.json(["managequeue", "info", queue])["ready"].as_i64().unwrap();
     assert_eq!(
         there("jobs") + there("jobs.dead"),

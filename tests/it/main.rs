@@ -1,6 +1,7 @@
 //! The program as its users meet it: arguments in, streams and exit codes out. One file a subcommand.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod observer;
 #[path = "../rabbit/mod.rs"]
 mod rabbit;
 mod support;
@@ -15,6 +16,7 @@ mod listeners;
 mod managedriver;
 mod managequeue;
 mod managequeue_rabbit;
+mod metrics;
 mod predecessors;
 mod queuecommand;
 mod queuemessage;

@@ -15,11 +15,15 @@ mod support;
 #[path = "../rabbit/mod.rs"]
 mod rabbit;
 
+#[path = "../it/observer.rs"]
+mod observer;
+
 mod ground;
 
 mod channels;
 mod connections;
 mod deaths;
+mod observed;
 mod one_shots;
 mod poison;
 mod settlements;

@@ -82,6 +82,7 @@ impl Session<'_> {
         let given_up = decide_before(counts, &self.settings.retry);
         if given_up.is_none() {
             this.alone = delivery.alone;
+            self.settings.meter.begun();
         }
         let call = Call {
             output_wanted: facts.reply.is_some() || self.teller.wants_output(),
@@ -174,7 +175,10 @@ impl Session<'_> {
         match outcome {
             Outcome::Cancelled if this.cancel.is_cancelled() => {}
             Outcome::Cancelled => this.pace.slow_down(),
-            _ => this.pace.took(took, self.slots),
+            _ => {
+                this.pace.took(took, self.slots);
+                self.settings.meter.took(took);
+            }
         }
         match &outcome {
             Outcome::WorkerFault(reason) => {
@@ -218,11 +222,17 @@ impl Session<'_> {
         let (id, took_ms, attempt) = (&facts.id, took.as_millis() as u64, facts.counts.attempt + 1);
         let consumer = &self.settings.name;
         if let Err(error) = result {
+            self.settings.meter.settled(None);
             tracing::warn!(%consumer, %id, attempt, %error, "not settled; the message comes back if its queue is still there");
             if error.kind() != ErrorKind::DeliveryLost {
                 this.lost.get_or_insert(error);
             }
             return;
+        }
+        if let Some(Outcome::Swallowed(_)) = &outcome {
+            self.settings.meter.swallowed();
+        } else {
+            self.settings.meter.settled(Some(&settlement));
         }
         match &settlement {
             Settlement::Ack => {
