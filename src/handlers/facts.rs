@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::consumer::handler::Call;
 use crate::process::Environment;
-use crate::queue::{HeaderValue, message};
+use crate::queue::{HeaderValue, Message, message};
 
 /// A longer value would come near the system's limit for one variable (128 KiB): it is left out.
 const VALUE_LIMIT: usize = 64 * 1024;
@@ -39,11 +39,13 @@ impl Facts {
             "QCTL_DELIVERIES",
             call.deliveries.map(|deliveries| deliveries.to_string()),
         );
-        for (header, variable) in [("traceparent", "TRACEPARENT"), ("tracestate", "TRACESTATE")] {
-            let value = message.headers.get(header).and_then(HeaderValue::as_text);
-            let plain =
-                value.filter(|value| value.len() <= 512 && value.bytes().all(|byte| matches!(byte, b' '..=b'~')));
-            facts.add(variable, plain.map(str::to_owned));
+        for (header, value) in trace_headers(message) {
+            let variable = if header == "traceparent" {
+                "TRACEPARENT"
+            } else {
+                "TRACESTATE"
+            };
+            facts.add(variable, Some(value.to_owned()));
         }
         facts
     }
@@ -87,6 +89,15 @@ impl Facts {
             self.variables.push((name, value));
         }
     }
+}
+
+/// The headers of W3C's trace context that a message has, where they are what they should be.
+pub(super) fn trace_headers(message: &Message) -> impl Iterator<Item = (&'static str, &str)> {
+    ["traceparent", "tracestate"].into_iter().filter_map(|header| {
+        let value = message.headers.get(header).and_then(HeaderValue::as_text)?;
+        let plain = value.len() <= 512 && value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        plain.then_some((header, value))
+    })
 }
 
 #[cfg(test)]

@@ -7,7 +7,11 @@ pub mod command;
 pub mod elsewhere;
 pub mod exec;
 mod facts;
+mod fenced;
+pub mod http;
 pub mod noop;
+mod webhook;
+mod xmlrpc;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,7 +49,15 @@ pub struct HandlerContext {
 }
 
 /// The table.
-pub static HANDLERS: &[HandlerSpec] = &[command::SPEC, exec::SPEC, noop::SPEC, elsewhere::SPEC];
+pub static HANDLERS: &[HandlerSpec] = &[
+    command::SPEC,
+    exec::SPEC,
+    http::SPEC,
+    webhook::SPEC,
+    xmlrpc::SPEC,
+    noop::SPEC,
+    elsewhere::SPEC,
+];
 
 /// The handler of this kind.
 pub fn find(kind: &str) -> Option<&'static HandlerSpec> {

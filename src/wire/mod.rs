@@ -4,3 +4,4 @@ pub mod echoback;
 pub mod json;
 pub mod kaliop;
 pub mod reply;
+pub mod xmlrpc;

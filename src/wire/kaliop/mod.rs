@@ -39,7 +39,8 @@ pub enum OptionValue {
 pub struct HttpRequest {
     /// The URL.
     pub url: String,
-    /// cURL options by their number, such as `13` for the time-out.
+    /// cURL options by their number, such as `13` for the time-out, as the bundle knows them, or by other names, which it does
+    /// not. Which mean something is the handler's to say.
     pub options: Vec<(String, Json)>,
 }
 
@@ -150,13 +151,7 @@ impl HttpRequest {
         let mut fields = Fields::parse(body, "an HTTP request")?;
         let url = fields.required_text("url")?;
         let options = fields.map("options")?.unwrap_or_default();
-        match options
-            .iter()
-            .find(|(name, _)| name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_digit()))
-        {
-            Some((name, _)) => Err(format!("the option {name:?} is not the number of a cURL option")),
-            None => Ok(Self { url, options }),
-        }
+        Ok(Self { url, options })
     }
 }
 
