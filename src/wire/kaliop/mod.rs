@@ -136,9 +136,18 @@ impl OptionValue {
 }
 
 impl HttpRequest {
-    /// The body.
+    /// The body. An empty object within an option stays one.
     pub fn body(&self) -> Vec<u8> {
-        object([("url", text(&self.url)), ("options", Json::Map(self.options.clone()))])
+        let options = match self.options.as_slice() {
+            [] => Json::List(Vec::new()),
+            options => Json::Map(options.to_vec()),
+        };
+        Json::Map(vec![
+            ("url".to_owned(), text(&self.url)),
+            ("options".to_owned(), options),
+        ])
+        .encode_objects()
+        .into_bytes()
     }
 
     /// The routing key used where none is given: `http://a/b` is `http...a.b`.
@@ -156,13 +165,16 @@ impl HttpRequest {
 }
 
 impl XmlRpcCall {
-    /// The body.
+    /// The body. An empty object among the arguments stays one, as PHP writes those that are objects to it.
     pub fn body(&self) -> Vec<u8> {
-        object([
+        let fields = [
             ("server", text(&self.server)),
             ("method", text(&self.method)),
             ("arguments", Json::List(self.arguments.clone())),
-        ])
+        ];
+        Json::Map(fields.map(|(name, value)| (name.to_owned(), value)).to_vec())
+            .encode_objects()
+            .into_bytes()
     }
 
     /// The routing key used where none is given: server and method, `:` and `/` as dots.
