@@ -148,7 +148,7 @@ impl Caller {
             };
             match self.web.send(request).await {
                 Ok(answer) => judge(answer),
-                Err(trouble) => self.troubled(trouble),
+                Err(trouble) => self.troubled(&trouble),
             }
         };
         tokio::select! {
@@ -167,7 +167,7 @@ impl Caller {
         }
     }
 
-    fn troubled(&self, trouble: Trouble) -> Outcome {
+    fn troubled(&self, trouble: &Trouble) -> Outcome {
         let reason = trouble.to_string();
         match trouble {
             Trouble::Refused(_) => Outcome::reject(reason),

@@ -96,18 +96,16 @@ impl Fence {
     pub fn check(&self, written: &str) -> Result<Url, String> {
         let url = normalised(written)?;
         let host = url.host_str().unwrap_or_default();
-        if let Some(address) = literal(&url)
-            && !self.private.allows(address)
-        {
-            return Err(refused_address(host, address));
+        if !self.allow.iter().any(|entry| entry.allows(&url)) {
+            let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+            return Err(format!(
+                "the URL is not allowed: nothing in `allow` is {host}{port} or matches it"
+            ));
         }
-        if self.allow.iter().any(|entry| entry.allows(&url)) {
-            return Ok(url);
+        match literal(&url).filter(|address| !self.private.allows(*address)) {
+            Some(address) => Err(refused_address(host, address)),
+            None => Ok(url),
         }
-        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-        Err(format!(
-            "the URL is not allowed: nothing in `allow` is {host}{port} or matches it"
-        ))
     }
 }
 

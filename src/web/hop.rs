@@ -1,6 +1,6 @@
 //! What a redirect makes of a request: pure.
 
-use reqwest::header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Method, StatusCode, Url};
 
 use super::fence::Fence;
@@ -30,7 +30,7 @@ pub(super) struct Hop {
 /// Where an answer leads; `None`: nowhere.
 pub(super) fn location(status: StatusCode, headers: &HeaderMap) -> Option<&[u8]> {
     let leads = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
-    headers.get(LOCATION).filter(|_| leads).map(|value| value.as_bytes())
+    headers.get(LOCATION).filter(|_| leads).map(HeaderValue::as_bytes)
 }
 
 impl Hop {

@@ -129,17 +129,16 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    let [first, second, ..] = address.segments();
     let number = address.to_bits();
-    match (first, second) {
+    match address.segments() {
         // The well-known prefix of NAT64 leads to the IPv4 address at its end.
-        (0x64, 0xff9b) if (number >> 32) & 0xffff_ffff_ffff_ffff == 0 => is_public_v4(Ipv4Addr::from(number as u32)),
+        [0x64, 0xff9b, 0, 0, 0, 0, _, _] => is_public_v4(Ipv4Addr::from(number as u32)),
         // So does 6to4, which has it in front.
-        (0x2002, _) => is_public_v4(Ipv4Addr::from((number >> 80) as u32)),
+        [0x2002, ..] => is_public_v4(Ipv4Addr::from((number >> 80) as u32)),
         // Protocols (Teredo among them), documentation.
-        (0x2001, 0..0x200 | 0xdb8) | (0x3fff, 0..0x1000) => false,
+        [0x2001, 0..0x200 | 0xdb8, ..] | [0x3fff, 0..0x1000, ..] => false,
         // What is given to hosts; loopback, local, multicast and all the rest are elsewhere.
-        (0x2000..0x4000, _) => true,
+        [0x2000..0x4000, ..] => true,
         _ => false,
     }
 }

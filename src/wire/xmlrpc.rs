@@ -1,7 +1,8 @@
 //! XML-RPC: calls and answers, as JSON on our side.
 //!
 //! Whole numbers are `i4` where they fit and `i8` where not; `null` is `nil`. Both `i8` and `nil` are extensions that most
-//! servers know. An answer's dates are text as they came, and its `base64` stays that.
+//! servers know. An answer's dates are text as they came, and its `base64` stays that. A member whose name is blank is not
+//! read: the parser sees none.
 
 use std::collections::BTreeMap;
 
@@ -279,6 +280,9 @@ mod tests {
             ("<double>1.5</double>", "1.5"),
             ("<double>nan</double>", "\"NaN\""),
             ("<nil/>", "null"),
+            ("<struct/>", "{}"),
+            ("<struct>\n</struct>", "{}"),
+            ("<array><data/></array>", "[]"),
             (
                 "<dateTime.iso8601>20240102T03:04:05</dateTime.iso8601>",
                 "\"20240102T03:04:05\"",

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::peer::Peer;
-use crate::{configure, dead, drain, place, reason, send, send_json};
+use crate::{configure, dead, drain, place, reason, reasons, send, send_json};
 
 /// One message, one reason, and nobody was asked.
 #[track_caller]
@@ -240,11 +240,7 @@ fn a_message_can_only_lower_the_limits() {
     );
     send_json(&place, &json!({ "url": peer.url("/hang"), "options": { "13": 600 } }));
     drain(&place);
-    let dead = dead(&place);
-    let reasons: Vec<&str> = dead
-        .iter()
-        .map(|dead| dead["headers"]["x-qctl-reason"].as_str().unwrap())
-        .collect();
+    let reasons = reasons(&place);
     assert_eq!(
         reasons.iter().filter(|reason| reason.contains("302 Found")).count(),
         3,
@@ -253,7 +249,7 @@ fn a_message_can_only_lower_the_limits() {
     assert_eq!(
         reasons
             .iter()
-            .filter(|reason| **reason == "timed out after 300ms")
+            .filter(|reason| *reason == "timed out after 300ms")
             .count(),
         1,
         "{reasons:?}"

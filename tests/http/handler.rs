@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::peer::{Peer, header};
 use crate::support::{Place, wait_for};
-use crate::{configure, dead, drain, reason, send_json};
+use crate::{configure, dead, drain, reason, reasons, send_json};
 
 const HERE: &str = "http: { allow: [127.0.0.1], private: allow }";
 
@@ -112,12 +112,8 @@ fn a_failure_is_tried_again_and_then_kept_with_its_reason() {
     send_json(&place, &json!({ "url": peer.url("/status/500?token=hunter2") }));
     let log = drain(&place);
     assert_eq!(peer.seen().len(), 2);
-    let dead = dead(&place);
-    assert_eq!(
-        dead[0]["headers"]["x-qctl-reason"],
-        "127.0.0.1 answered 500 Internal Server Error"
-    );
-    assert_eq!(dead[0]["headers"]["x-qctl-stderr"], "because of me");
+    assert_eq!(reason(&place), "127.0.0.1 answered 500 Internal Server Error");
+    assert_eq!(dead(&place)[0]["headers"]["x-qctl-stderr"], "because of me");
     assert!(!log.contains("hunter2"), "{log}");
 }
 
@@ -206,17 +202,18 @@ fn as_many_are_asked_at_once_as_concurrency_says() {
         .any_stdout()
         .check();
     assert!(drain(&place).contains("64 done, 0 not"));
-    // And no more than that: two that want company find none where there is one place.
-    configure(
-        &place,
-        "http: { allow: [127.0.0.1], private: allow, timeout: 500ms }",
-        "    concurrency: 1\n",
-    );
-    for _ in 0..2 {
-        send_json(&place, &json!({ "url": peer.url("/together/2") }));
-    }
+    // And no more than that, though what is quick is taken ahead.
+    configure(&place, HERE, "    concurrency: 1\n");
+    let lines: String = (0..50)
+        .map(|_| json!({ "url": peer.url("/alone") }).to_string() + "\n")
+        .collect();
+    place
+        .run(["-q", "queuemessage", "-c", "application/json", "--lines", "calls"])
+        .stdin(lines)
+        .any_stdout()
+        .check();
     drain(&place);
-    assert_eq!(dead(&place).len(), 2);
+    assert_eq!(reasons(&place), Vec::<String>::new());
 }
 
 #[test]
@@ -302,10 +299,7 @@ fn the_predecessor_s_list_becomes_the_fence() {
     let log = drain(&place);
     assert!(log.contains("no server may be asked (calls)"), "{log}");
     assert_eq!(peer.seen(), Vec::<Value>::new());
-    let reasons: Vec<String> = dead(&place)
-        .iter()
-        .map(|dead| dead["headers"]["x-qctl-reason"].to_string())
-        .collect();
+    let reasons = reasons(&place);
     assert!(
         reasons.iter().any(|reason| reason.contains("nothing in `allow`")),
         "{reasons:?}"

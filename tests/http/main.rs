@@ -69,10 +69,18 @@ fn dead(place: &Place) -> Vec<Value> {
     found.as_array().cloned().unwrap_or_default()
 }
 
+/// Why each of them was, without the number of attempts.
+fn reasons(place: &Place) -> Vec<String> {
+    let of = |dead: &Value| dead["headers"]["x-qctl-reason"].as_str().unwrap().to_owned();
+    let reasons = dead(place).iter().map(of).collect::<Vec<_>>();
+    let bare = |reason: &String| reason.split(" (attempt ").next().unwrap_or_default().to_owned();
+    reasons.iter().map(bare).collect()
+}
+
 /// Why the only message that was given up was.
 #[track_caller]
 fn reason(place: &Place) -> String {
-    let dead = dead(place);
-    assert_eq!(dead.len(), 1, "{dead:?}");
-    dead[0]["headers"]["x-qctl-reason"].as_str().unwrap().to_owned()
+    let mut reasons = reasons(place);
+    assert_eq!(reasons.len(), 1, "{reasons:?}");
+    reasons.remove(0)
 }

@@ -10,6 +10,7 @@ lock = threading.Lock()
 seen = open(sys.argv[1], "a", buffering=1)
 asked = {}
 barriers = {}
+here = []
 
 
 def note(handler, body):
@@ -77,6 +78,14 @@ class Handler(BaseHTTPRequestHandler):
                 barrier = barriers.setdefault(rest, threading.Barrier(int(rest)))
             barrier.wait(30)
             self.answer(200)
+        elif word == "alone":
+            with lock:
+                here.append(self)
+                status = 200 if len(here) == 1 else 409
+            time.sleep(0.005)
+            with lock:
+                here.remove(self)
+            self.answer(status)
         elif word == "laughs":
             entities = "".join(f'<!ENTITY a{n} "{("&a%d;" % (n - 1)) * 10}">' for n in range(1, 9))
             xml = f'<!DOCTYPE x [<!ENTITY a0 "ha">{entities}]><methodResponse><params><param><value>&a8;</value></param></params></methodResponse>'
