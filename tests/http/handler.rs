@@ -174,6 +174,50 @@ fn trouble_on_the_way_is_worth_another_try() {
 }
 
 #[test]
+fn certificates_are_verified() {
+    let place = crate::place(HERE, "");
+    let peer = Peer::with_tls(&place);
+    let port = peer.tls.unwrap();
+    let ask = |handler: &str| {
+        configure(&place, handler, "");
+        send_json(
+            &place,
+            &json!({ "url": format!("https://127.0.0.1:{port}/x"), "options": { "64": true, "81": 2 } }),
+        );
+        drain(&place);
+    };
+    // Nobody knows it.
+    ask(HERE);
+    assert!(reason(&place).contains("certificate"), "{}", reason(&place));
+    assert_eq!(peer.seen().len(), 0);
+    ask("http: { allow: [127.0.0.1], private: allow, ca_file: server.pem }");
+    assert_eq!((peer.seen().len(), dead(&place).len()), (1, 1));
+    // It is for another name.
+    configure(
+        &place,
+        "http: { allow: [localhost], private: allow, ca_file: server.pem }",
+        "",
+    );
+    send_json(&place, &json!({ "url": format!("https://localhost:{port}/x") }));
+    drain(&place);
+    assert_eq!((peer.seen().len(), dead(&place).len()), (1, 2));
+}
+
+#[test]
+fn no_proxy_of_the_environment_is_used() {
+    let (place, peer) = ground(HERE, "");
+    let proxy_place = crate::place(HERE, "");
+    let proxy = Peer::new(&proxy_place);
+    send_json(&place, &json!({ "url": peer.url("/x") }));
+    let mut run = place.run(["consumer", "--until-empty", "calls"]).any_stderr();
+    for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"] {
+        run = run.env(name, proxy.url(""));
+    }
+    run.check();
+    assert_eq!((peer.seen().len(), proxy.seen().len()), (1, 0));
+}
+
+#[test]
 fn a_second_signal_ends_a_request_at_once() {
     let (place, peer) = ground(HERE, "");
     send_json(&place, &json!({ "url": peer.url("/hang") }));

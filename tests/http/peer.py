@@ -1,5 +1,5 @@
 """The servers of tests/http: what a path asks for is what it does. Each request is a line of JSON in the file named first."""
-import json, os, sys, threading, time
+import json, os, ssl, sys, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import ThreadingMixIn
 from urllib.parse import unquote
@@ -134,6 +134,14 @@ rpc.register_function(repr, "repr")
 rpc.register_function(fault, "fault")
 threading.Thread(target=rpc.serve_forever, daemon=True).start()
 threading.Thread(target=http.serve_forever, daemon=True).start()
-print(http.server_address[1], rpc.server_address[1], flush=True)
+ports = [http.server_address[1], rpc.server_address[1]]
+if len(sys.argv) > 2:
+    secure = Quiet(("127.0.0.1", 0), Handler)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(sys.argv[2])
+    secure.socket = tls.wrap_socket(secure.socket, server_side=True, do_handshake_on_connect=False)
+    threading.Thread(target=secure.serve_forever, daemon=True).start()
+    ports.append(secure.server_address[1])
+print(*ports, flush=True)
 sys.stdin.read()  # until the test ends
 os._exit(0)

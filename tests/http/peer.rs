@@ -1,6 +1,7 @@
 //! Python's own servers as peers, and what they were asked.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -14,14 +15,41 @@ pub struct Peer {
     pub port: u16,
     /// Of `xmlrpc.server`.
     pub rpc: u16,
+    /// Of the one that speaks TLS.
+    pub tls: Option<u16>,
 }
 
 impl Peer {
     pub fn new(place: &Place) -> Self {
+        Self::start(place, None)
+    }
+
+    /// As [`Peer::new`], and one that speaks TLS, with a certificate for 127.0.0.1 in the file `server.pem`.
+    pub fn with_tls(place: &Place) -> Self {
+        let status = Command::new("openssl")
+            .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=peer".split(' '))
+            .args([
+                "-addext",
+                "subjectAltName=IP:127.0.0.1",
+                "-addext",
+                "basicConstraints=critical,CA:FALSE",
+            ])
+            .args(["-keyout", "both.pem", "-out", "server.pem"])
+            .current_dir(place.path("."))
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        let both = place.read("both.pem") + &place.read("server.pem");
+        Self::start(place, Some(place.write("both.pem", both)))
+    }
+
+    fn start(place: &Place, certificate: Option<PathBuf>) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/http/peer.py");
         let mut child = Command::new("python3")
             .arg(script)
             .arg(place.path("seen"))
+            .args(certificate)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -36,6 +64,7 @@ impl Peer {
             place: place.clone(),
             port: ports[0],
             rpc: ports[1],
+            tls: ports.get(2).copied(),
         }
     }
 
