@@ -101,6 +101,7 @@ pub mod settings;
 pub mod signals;
 pub mod store;
 pub mod watchdog;
+pub mod web;
 pub mod wire;
 
 pub use error::{Error, ErrorKind, Result};

@@ -241,7 +241,7 @@ async fn command_refuses_what_is_wrong_and_says_why() {
         (r#"{"command":"app:x","arguments":["--env=x"]}"#, "begins with a dash"),
         (r#"{"command":"app:x","arguments":["a\u0000"]}"#, "NUL byte"),
         (&injection, "option name"),
-        (&big, "no command line is longer"),
+        (&big, "no more than 4194304 are read here"),
         (&long, "too big for"),
     ] {
         let reason = rejected(handler.handle(json(body)).await);

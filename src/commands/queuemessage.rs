@@ -33,7 +33,7 @@ const WINDOW: usize = 1000;
     after_help = "Words by kind:
   command  COMMAND [ARGS]...            as queuecommand builds it, without its check;
                                         all behind COMMAND belongs to it
-  http     URL [CURLOPT_NUMBER=VALUE]...
+  http     URL [OPTION=VALUE]...        timeout=5, method=PUT …, or cURL's numbers: 13=5
   xmlrpc   SERVER METHOD [ARGS]...      an argument that is JSON (1, true, [2]) is sent as such
   service  SERVICE METHOD [ARGS]...
 

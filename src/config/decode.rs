@@ -24,7 +24,7 @@ use crate::drivers::DRIVERS;
 use crate::error::{Error, Result};
 use crate::handlers::{Commands, HANDLERS, HandlerContext, HandlerSpec};
 use crate::queue::{DriverSpec, Topology};
-use crate::settings::Setting;
+use crate::settings::{Setting, Value};
 
 /// State is kept here when there is no home.
 const LAST_STATE_FOLDER: &str = "/var/lib/qctl";
@@ -60,6 +60,16 @@ impl Tables {
     }
 }
 
+/// Consumers whose handlers ask servers, and whose list of those is empty.
+fn asking_nobody(consumers: &[ConsumerDraft]) -> Vec<(String, &'static str)> {
+    let asks_nobody = |draft: &&ConsumerDraft| {
+        matches!(draft.handler.kind, "http" | "xmlrpc")
+            && matches!(draft.handler_settings.written("allow"), Some(Value::List(list)) if list.is_empty())
+    };
+    let asking = consumers.iter().filter(asks_nobody);
+    asking.map(|draft| (draft.name.clone(), draft.handler.kind)).collect()
+}
+
 pub(super) fn decode(
     surroundings: &Surroundings,
     file: Option<PathBuf>,
@@ -75,13 +85,6 @@ pub(super) fn decode(
         .collect();
     let mut sections = sections::collect(roots, below)?;
     let without_program = without_program(&mut sections, &translations);
-    let warnings = predecessors::warnings(
-        &translations,
-        own_file.as_deref(),
-        &sections.tried_once,
-        without_program.as_ref(),
-        !sections.commands.is_empty(),
-    );
     let connections = connections(surroundings, &sections, tables)?;
     let default = default_connection(&sections, &connections)?;
     let commands = Arc::new(commands(&sections.commands)?);
@@ -95,6 +98,14 @@ pub(super) fn decode(
         .iter()
         .map(|(name, setting)| consumer(name, setting, tables))
         .collect::<Result<Vec<_>>>()?;
+    let warnings = predecessors::warnings(
+        &translations,
+        own_file.as_deref(),
+        &sections.tried_once,
+        without_program.as_ref(),
+        !sections.commands.is_empty(),
+        &asking_nobody(&consumers),
+    );
     let state_dir = match &sections.state_dir {
         Some(setting) => setting.file_path()?,
         None => surroundings

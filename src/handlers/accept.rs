@@ -1,4 +1,4 @@
-//! Which media types a handler takes.
+//! Which messages a handler reads: their media types, and how long they may be.
 
 use crate::error::Result;
 use crate::queue::Message;
@@ -22,18 +22,23 @@ impl ContentTypes {
         Ok(settings.texts(&["content_types"])?.map_or_else(Self::default, Self))
     }
 
-    /// Says why a message is not taken.
-    pub fn check(&self, message: &Message) -> Result<(), String> {
-        let Some(content_type) = &message.content_type else {
-            return Ok(());
-        };
-        if self.0.iter().any(|accepted| is_same_type(accepted, content_type)) {
-            return Ok(());
+    /// The body of a message that is taken, or why it is not.
+    pub fn body<'a>(&self, message: &'a Message, longest: usize) -> Result<&'a [u8], String> {
+        if let Some(content_type) = &message.content_type
+            && !self.0.iter().any(|accepted| is_same_type(accepted, content_type))
+        {
+            let accepted = self.0.join(", ");
+            return Err(format!(
+                "the content type {content_type:?} is not among those taken ({accepted})"
+            ));
         }
-        let accepted = self.0.join(", ");
-        Err(format!(
-            "the content type {content_type:?} is not among those taken ({accepted})"
-        ))
+        if message.body.len() > longest {
+            return Err(format!(
+                "the body has {} bytes; no more than {longest} are read here",
+                message.body.len()
+            ));
+        }
+        Ok(&message.body)
     }
 }
 

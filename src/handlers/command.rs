@@ -205,15 +205,7 @@ impl CommandHandler {
     }
 
     fn read(&self, message: &Message) -> Result<ConsoleCommand, String> {
-        self.content_types.check(message)?;
-        let body = &message.body;
-        if body.len() > BODY_LIMIT {
-            return Err(format!(
-                "the body has {} bytes; no command line is longer than {BODY_LIMIT}",
-                body.len()
-            ));
-        }
-        ConsoleCommand::parse(body)
+        ConsoleCommand::parse(self.content_types.body(message, BODY_LIMIT)?)
     }
 
     fn choose(&self, call: &Call) -> Result<(&Runner, Vec<String>), String> {

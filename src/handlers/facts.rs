@@ -2,7 +2,7 @@
 
 use crate::consumer::handler::Call;
 use crate::process::Environment;
-use crate::queue::HeaderValue;
+use crate::queue::{HeaderValue, Message};
 use crate::wire::message::MessageFacts;
 
 /// A longer value would come near the system's limit for one variable (128 KiB): it is left out.
@@ -43,11 +43,13 @@ impl Facts {
             "QCTL_DELIVERIES",
             call.deliveries.map(|deliveries| deliveries.to_string()),
         );
-        for (header, variable) in [("traceparent", "TRACEPARENT"), ("tracestate", "TRACESTATE")] {
-            let value = message.headers.get(header).and_then(HeaderValue::as_text);
-            let plain =
-                value.filter(|value| value.len() <= 512 && value.bytes().all(|byte| matches!(byte, b' '..=b'~')));
-            facts.add(variable, plain.map(str::to_owned));
+        for (header, value) in trace_headers(message) {
+            let variable = if header == "traceparent" {
+                "TRACEPARENT"
+            } else {
+                "TRACESTATE"
+            };
+            facts.add(variable, Some(value.to_owned()));
         }
         facts
     }
@@ -81,6 +83,15 @@ impl Facts {
             self.variables.push((name, value));
         }
     }
+}
+
+/// The headers of W3C's trace context that a message has, where they are what they should be.
+pub(super) fn trace_headers(message: &Message) -> impl Iterator<Item = (&'static str, &str)> {
+    ["traceparent", "tracestate"].into_iter().filter_map(|header| {
+        let value = message.headers.get(header).and_then(HeaderValue::as_text)?;
+        let plain = value.len() <= 512 && value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        plain.then_some((header, value))
+    })
 }
 
 #[cfg(test)]

@@ -9,9 +9,13 @@ pub mod elsewhere;
 pub mod exec;
 mod facts;
 pub mod fastcgi;
+mod fenced;
+pub mod http;
 pub mod noop;
 pub mod service;
+mod webhook;
 mod workers;
+mod xmlrpc;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -88,6 +92,9 @@ pub static HANDLERS: &[HandlerSpec] = &[
     command::SPEC,
     exec::SPEC,
     service::SPEC,
+    http::SPEC,
+    webhook::SPEC,
+    xmlrpc::SPEC,
     fastcgi::SPEC,
     noop::SPEC,
     elsewhere::SPEC,

@@ -27,6 +27,9 @@ pub(super) const SPEC: HandlerSpec = HandlerSpec {
     parse,
 };
 
+/// No longer body is read.
+const BODY_LIMIT: usize = 32 << 20;
+
 /// The keys of `service`.
 #[derive(Clone, Debug)]
 pub struct ServiceSettings {
@@ -128,8 +131,7 @@ impl Service {
     }
 
     fn read(&self, message: &Message) -> Result<ServiceCall, String> {
-        self.content_types.check(message)?;
-        ServiceCall::parse(&message.body)
+        ServiceCall::parse(self.content_types.body(message, BODY_LIMIT)?)
     }
 
     fn choose(&self, call: &Call) -> Result<(String, Box<RawValue>), String> {

@@ -82,6 +82,8 @@ pub fn is_secret_name(name: &str) -> bool {
         "credential",
         "credentials",
         "apikey",
+        "authorization",
+        "cookie",
         "key",
     ];
     /// Keys of qctl's own that end in one of the words and are no secrets.
@@ -167,6 +169,7 @@ mod tests {
             ("PASSWORD", true),
             ("DB_PASSWORD", true),
             ("API_TOKEN", true),
+            ("Authorization", true),
             ("AWS_SECRET_ACCESS_KEY", true),
             ("api_key", true),
             ("password_file", false),

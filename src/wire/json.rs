@@ -34,7 +34,14 @@ impl Json {
     /// Writes it as PHP does.
     pub fn encode(&self) -> String {
         let mut out = String::new();
-        self.write(&mut out);
+        self.write(&mut out, "[]");
+        out
+    }
+
+    /// Writes it with `{}` for an empty object, for readers who tell it from an empty list.
+    pub fn encode_objects(&self) -> String {
+        let mut out = String::new();
+        self.write(&mut out, "{}");
         out
     }
 
@@ -61,7 +68,7 @@ impl Json {
         }
     }
 
-    fn write(&self, out: &mut String) {
+    fn write(&self, out: &mut String, empty: &str) {
         match self {
             Self::Null => out.push_str("null"),
             Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
@@ -74,11 +81,11 @@ impl Json {
                     if index > 0 {
                         out.push(',');
                     }
-                    item.write(out);
+                    item.write(out, empty);
                 }
                 out.push(']');
             }
-            Self::Map(entries) if entries.is_empty() => out.push_str("[]"),
+            Self::Map(entries) if entries.is_empty() => out.push_str(empty),
             Self::Map(entries) => {
                 out.push('{');
                 for (index, (key, value)) in entries.iter().enumerate() {
@@ -87,7 +94,7 @@ impl Json {
                     }
                     write_text(key, out);
                     out.push(':');
-                    value.write(out);
+                    value.write(out, empty);
                 }
                 out.push('}');
             }
@@ -250,6 +257,7 @@ mod tests {
             assert_eq!(written(text), text);
         }
         assert_eq!(written("{}"), "[]");
+        assert_eq!(Json::parse(b"[{},[]]").unwrap().encode_objects(), "[{},[]]");
         assert_eq!(written("10.0"), "10");
         assert_eq!(written("\"\u{7f}\""), "\"\u{7f}\"");
     }

@@ -7,3 +7,5 @@ pub mod jsonrpc;
 pub mod kaliop;
 pub mod message;
 pub mod reply;
+pub mod status;
+pub mod xmlrpc;

@@ -305,7 +305,7 @@ fn mistakes_name_the_file_line_and_key_of_the_original() {
         (
             "parameters:\n  kaliop_queueing.default.allowed_commands:\n    - a\n    - 'regexp:/(?!b)/'\n".to_owned(),
             "./qctl.yml:4: parameters.\"kaliop_queueing.default.allowed_commands\"[1]: has what only PHP's expressions know, such as \
-             look-around or a back-reference, which qctl's patterns do not; write the names of the commands one by one, or a \
+             look-around or a back-reference, which qctl's patterns do not; write the names one by one, or a \
              plainer expression",
         ),
         (

@@ -278,9 +278,9 @@ fn bodies_are_built_by_kind() {
         .stderr_contains("SERVER METHOD")
         .check();
     place
-        .run(["queuemessage", "--kind", "http", "calls", "http://h", "timeout=5"])
+        .run(["queuemessage", "--kind", "http", "calls", "http://h", "timeuot=5"])
         .code(2)
-        .stderr_contains("CURLOPT_NUMBER")
+        .stderr_contains("an http call has no such option")
         .check();
 }
 

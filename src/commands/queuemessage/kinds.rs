@@ -2,6 +2,7 @@
 
 use super::Kind;
 use crate::error::{Error, Result};
+use crate::handlers::http;
 use crate::wire::json::Json;
 use crate::wire::kaliop::{ConsoleCommand, HttpRequest, ServiceCall, XmlRpcCall};
 
@@ -55,22 +56,29 @@ fn name(kind: Kind) -> &'static str {
 fn needs(kind: Kind) -> &'static str {
     match kind {
         Kind::Command => "COMMAND [ARGS]...",
-        Kind::Http => "URL [CURLOPT_NUMBER=VALUE]...",
+        Kind::Http => "URL [OPTION=VALUE]...",
         Kind::Xmlrpc => "SERVER METHOD [ARGS]...",
         Kind::Service => "SERVICE METHOD [ARGS]...",
     }
 }
 
+/// A number may be any of cURL's, since others read it too; a name must be one that qctl knows.
 fn http_option(text: &str) -> Result<(String, Json)> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Ok((name.to_owned(), typed(value)))
-        }
-        _ => Err(Error::usage(format!(
-            "'{}' is not an option of an http call; write CURLOPT_NUMBER=VALUE such as 13=5 for a time-out of 5 seconds",
-            crate::output::one_line(text)
-        ))),
+    let shown = || crate::output::one_line(text);
+    let Some((name, value)) = text.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+        return Err(Error::usage(format!(
+            "'{}' is not an option of an http call; write NAME=VALUE such as timeout=5, or CURLOPT_NUMBER=VALUE such as 13=5",
+            shown()
+        )));
+    };
+    if !name.bytes().all(|byte| byte.is_ascii_digit()) && !http::is_option(name) {
+        return Err(Error::usage(format!(
+            "'{}': an http call has no such option; there are method, headers, body, json, timeout and more, and the numbers \
+             of cURL's, such as 13=5 for a time-out of 5 seconds",
+            shown()
+        )));
     }
+    Ok((name.to_owned(), typed(value)))
 }
 
 /// What a word means: JSON where it is, else text.
@@ -87,7 +95,11 @@ mod tests {
         assert_eq!(typed("1"), Json::Int(1));
         assert_eq!(typed("hi"), Json::Text("hi".to_owned()));
         assert_eq!(typed("\"1\""), Json::Text("1".to_owned()));
-        assert!(http_option("timeout=5").is_err());
+        assert!(http_option("timeuot=5").is_err() && http_option("timeout").is_err() && http_option("=5").is_err());
+        assert_eq!(
+            http_option("timeout=5").expect("an option"),
+            ("timeout".to_owned(), Json::Int(5))
+        );
         assert_eq!(http_option("13=5").expect("an option"), ("13".to_owned(), Json::Int(5)));
     }
 

@@ -10,11 +10,13 @@ use crate::config::consumers::handler_of_service;
 use crate::config::decode::Tables;
 use crate::error::Result;
 use crate::handlers::allow::ECHOBACK;
+use crate::handlers::http::is_host;
 use crate::settings::{Content, Piece};
 
 /// All its parameters begin so.
 pub(super) const PREFIX: &str = "kaliop_queueing.";
 const ALLOWED_COMMANDS: &str = "kaliop_queueing.default.allowed_commands";
+const ALLOWED_URLS: &str = "kaliop_queueing.default.allowed_urls";
 const WORKERS: &str = "kaliop_queueing.default.workers.list";
 const DRIVER: &str = "kaliop_queueing.default.driver";
 /// The entry of `commands:` that they become.
@@ -22,16 +24,10 @@ pub(in crate::config) const CONSOLE: &str = "console";
 /// A service that stands for another one of these ends here.
 const LONGEST_CHAIN: usize = 16;
 
-const LISTS: &[(&str, &str)] = &[
-    (
-        "kaliop_queueing.default.allowed_services",
-        "it is for the handler `service`, which this version of qctl does not have",
-    ),
-    (
-        "kaliop_queueing.default.allowed_urls",
-        "it is for the handler `http`, which this version of qctl does not have",
-    ),
-];
+const LISTS: &[(&str, &str)] = &[(
+    "kaliop_queueing.default.allowed_services",
+    "it belongs to the handler `service`, whose `allow` has the same form, and which needs a worker program (docs/workers.md)",
+)];
 
 /// The `commands:` that the allowed commands come to; `None`: there is no list.
 pub(super) fn commands(parameters: &Parameters, files: &SymfonyFiles) -> Result<Option<Piece>> {
@@ -39,13 +35,8 @@ pub(super) fn commands(parameters: &Parameters, files: &SymfonyFiles) -> Result<
         return Ok(None);
     };
     let list = parameters.resolve(ALLOWED_COMMANDS, written)?;
-    let elements = match list.content() {
-        Content::List(elements) => elements.clone(),
-        _ if list.is_null() => Vec::new(),
-        _ => vec![list.clone()],
-    };
     let mut allow = Vec::new();
-    for element in elements {
+    for element in elements(&list) {
         let text = element.setting().text()?;
         // qctl has that one itself.
         if !ECHOBACK.contains(&text.as_str()) {
@@ -61,6 +52,38 @@ pub(super) fn commands(parameters: &Parameters, files: &SymfonyFiles) -> Result<
     });
     let allow = ("allow", list.made(Content::List(allow)));
     Ok(Some(list.made_map(run.into_iter().chain([allow]))))
+}
+
+fn elements(list: &Piece) -> Vec<Piece> {
+    match list.content() {
+        Content::List(elements) => elements.clone(),
+        _ if list.is_null() => Vec::new(),
+        _ => vec![list.clone()],
+    }
+}
+
+/// The `allow:` of HTTP handlers that the allowed URLs come to; `None`: there is no list. What has never allowed anything,
+/// because it is no host's name, is told of.
+pub(super) fn urls(parameters: &Parameters, remains: &mut Remains) -> Result<Option<Piece>> {
+    let Some(written) = parameters.get(ALLOWED_URLS) else {
+        return Ok(None);
+    };
+    let list = parameters.resolve(ALLOWED_URLS, written)?;
+    let mut allow = Vec::new();
+    for element in elements(&list) {
+        let text = element.setting().text()?;
+        let pattern = match text.strip_prefix("regexp:") {
+            Some(expression) => patterns::searched(expression).map_err(|message| element.error(message))?,
+            None if is_host(&text) => text,
+            None => {
+                let why = "it is no host's name, and has never allowed anything; name a host, as `example.org`";
+                remains.add(ALLOWED_URLS, &element, why);
+                continue;
+            }
+        };
+        allow.push(element.made_text(pattern.replace("${", "$${")));
+    }
+    Ok(Some(list.made(Content::List(allow))))
 }
 
 /// The `workers:` that the list of workers comes to. One whose consumer is not taken over is told of.
@@ -98,11 +121,22 @@ pub(super) fn remains(parameters: &Parameters, remains: &mut Remains) -> Result<
     Ok(())
 }
 
-/// The handler that a consumer's callback comes to.
-pub(super) fn handler(callback: &Piece, services: Option<&Piece>, tables: Tables) -> Piece {
+/// The handler that a consumer's callback comes to; `urls` are what HTTP requests may go to.
+pub(super) fn handler(callback: &Piece, services: Option<&Piece>, urls: Option<&Piece>, tables: Tables) -> Piece {
     let written = callback.as_text().unwrap_or_default();
     let service = followed(written, services);
     match handler_of_service(&service) {
+        // For XML-RPC there was no list: which servers may be called is for people to say.
+        Some(kind @ ("http" | "xmlrpc")) if tables.handler(kind).is_some() => {
+            let nothing = || callback.made(Content::List(Vec::new()));
+            let allow = urls.filter(|_| kind == "http").cloned().unwrap_or_else(nothing);
+            callback.made_map([(kind, callback.made_map([("allow", allow)]))])
+        }
+        // Nothing says which program is to call the application's services.
+        Some("service") => elsewhere(
+            callback,
+            &format!("the service {written} (the handler `service` needs a worker program, see docs/workers.md)"),
+        ),
         Some(kind) if tables.handler(kind).is_some() => callback.made_text(kind),
         Some(kind) => elsewhere(
             callback,

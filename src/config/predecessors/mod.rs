@@ -209,9 +209,11 @@ fn of_symfony(circumstances: &Circumstances<'_>, files: &[&ForeignFile], top: &P
         circumstances.environment.clone(),
     );
     let mut remains = Remains::default();
+    let urls = kaliop::urls(&parameters, &mut remains)?;
     let around = Around {
         tables: circumstances.tables,
         services: all.services.as_ref(),
+        urls: urls.as_ref(),
         replaced: &circumstances.replaced,
     };
     let bundle = match &all.bundle {

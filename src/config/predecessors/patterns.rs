@@ -15,15 +15,19 @@ pub(super) fn translated(written: &str) -> Result<String, String> {
             written.to_owned()
         });
     };
-    let (inner, flags) = undelimited(expression).ok_or(
-        "has no delimiters, and has never allowed anything; write `regexp:/…/`, or the names of the commands one by one",
-    )?;
+    searched(expression)
+}
+
+/// An expression that was looked for anywhere in a text, as a pattern of qctl's that says the same.
+pub(super) fn searched(expression: &str) -> Result<String, String> {
+    let (inner, flags) = undelimited(expression)
+        .ok_or("has no delimiters, and has never allowed anything; write `regexp:/…/`, or the names one by one")?;
     let mut kept = String::new();
     let mut anchored = false;
     for flag in flags.chars() {
         match flag {
             'i' => kept.push('i'),
-            // A command's name has neither a line's end in it nor characters that these tell apart.
+            // Neither a command's name nor a URL has a line's end in it or characters that these tell apart.
             's' | 'm' | 'u' | 'D' | 'U' | 'S' | '\n' | ' ' => {}
             'A' => anchored = true,
             _ => return Err(untranslatable(&format!("the flag `{}`", flag.escape_debug()))),
@@ -59,9 +63,7 @@ pub(super) fn translated(written: &str) -> Result<String, String> {
 }
 
 fn untranslatable(what: &str) -> String {
-    format!(
-        "has {what}, which qctl's patterns do not; write the names of the commands one by one, or a plainer expression"
-    )
+    format!("has {what}, which qctl's patterns do not; write the names one by one, or a plainer expression")
 }
 
 /// Takes PHP's delimiters off: any character that is no letter, digit, space or backslash, or a pair of brackets.

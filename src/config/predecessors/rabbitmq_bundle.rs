@@ -68,6 +68,8 @@ pub(super) struct Around<'a> {
     pub(super) tables: Tables,
     /// The `services:` of the application.
     pub(super) services: Option<&'a Piece>,
+    /// What its HTTP requests may go to.
+    pub(super) urls: Option<&'a Piece>,
     /// Connections that qctl's own files give, so that nothing need be known of these.
     pub(super) replaced: &'a HashSet<String>,
 }
@@ -295,7 +297,7 @@ fn consumer(
         None => None,
     };
     let handler = match options.text(&["callback"])? {
-        Some(callback) => kaliop::handler(&callback, around.services, around.tables),
+        Some(callback) => kaliop::handler(&callback, around.services, around.urls, around.tables),
         None => kaliop::elsewhere(&place, "a callback that is not named"),
     };
     options.pass_over(&["auto_setup_fabric", "enable_logger", "timeout_wait"]);

@@ -26,6 +26,7 @@ fn value() -> impl Strategy<Value = Value> {
             Just("${X}"),
             Just("regexp:/^a/"),
             Just("message_consumer.console_command"),
+            Just("message_consumer.http_request"),
             Just("I"),
         ]
         .prop_map(Value::from),
@@ -99,7 +100,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let sections = json!({ "connections": connections, "producers": producers, "consumers": consumers });
         let symfony = json!({
-            "parameters": { "p": parameter, "q": "%p%", "kaliop_queueing.default.allowed_commands": list },
+            "parameters": { "p": parameter, "q": "%p%", "kaliop_queueing.default.allowed_commands": list, "kaliop_queueing.default.allowed_urls": list },
             "services": services,
             "old_sound_rabbit_mq": sections,
         });

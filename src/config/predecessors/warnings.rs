@@ -9,13 +9,15 @@ use crate::settings::Setting;
 const MOST: usize = 3;
 
 /// The warnings of a load. `own_file`: the file of qctl's that includes the others, if there is one; `tried_once`: consumers without retries of their own; `console`: the entry of `commands:` that
-/// the allowed commands have become, and that nobody has said how to run; `has_commands`: some command may run.
+/// the allowed commands have become, and that nobody has said how to run; `has_commands`: some command may run; `asking_nobody`:
+/// consumers that ask servers and may ask none, with their handlers.
 pub(in crate::config) fn warnings(
     translations: &[Translation],
     own_file: Option<&str>,
     tried_once: &[String],
     console: Option<&Setting>,
     has_commands: bool,
+    asking_nobody: &[(String, &str)],
 ) -> Vec<String> {
     let mut warnings = Vec::new();
     let Some(file) = translations.first().and_then(|translation| translation.files.first()) else {
@@ -47,6 +49,15 @@ pub(in crate::config) fn warnings(
             "{file}: only `echoback` may be run: without `kaliop_queueing.default.allowed_commands` its predecessor ran anything, \
              and qctl runs nothing; {}",
             over(&format!("commands: {{ {CONSOLE}: {{ run: [php, bin/console, --no-interaction], allow: [\"app:*\"] }} }}"))
+        ));
+    }
+    if let Some((first, kind)) = asking_nobody.first() {
+        let names: Vec<String> = asking_nobody.iter().map(|(name, _)| name.clone()).collect();
+        warnings.push(format!(
+            "{file}: no server may be asked ({}): where `kaliop_queueing.default.allowed_urls` names none, its predecessor asked \
+             any, and qctl asks none; {}",
+            some_of(&names),
+            over(&format!("consumers: {{ {first}: {{ handler: {{ {kind}: {{ allow: [api.example.org] }} }} }} }}"))
         ));
     }
     warnings

@@ -1,21 +1,17 @@
 //! What a script answered, and what that means: pure, and bounded however much it prints.
 
-use std::time::Duration;
-
-use jiff::Timestamp;
+use std::time::SystemTime;
 
 use crate::consumer::handler::{Failure, Outcome, Report};
 use crate::process::{Aside, Captured, Stream};
 use crate::wire::fastcgi::{End, Kind, Protocol};
+use crate::wire::status::{Meaning, meaning, retry_after};
 
 /// The most that the headers of an answer may take.
 const HEAD_LIMIT: usize = 64 * 1024;
 
 /// The most that is taken of a reason that a script gives.
 const REASON_LIMIT: usize = 500;
-
-/// A script that says when to come back is believed up to here.
-const LONGEST_WAIT: Duration = Duration::from_hours(24);
 
 /// The answers of php-fpm itself when it cannot run the script: the consumer's configuration is wrong, or a deploy is under way.
 const NOT_RUN: &[(u16, &str)] = &[
@@ -84,7 +80,7 @@ impl Answer {
     }
 
     /// The request has ended: what came of it, or why its answer is none.
-    pub(super) fn judge(mut self, end: End, now: Timestamp, sink: &mut dyn FnMut(Stream, &str)) -> Outcome {
+    pub(super) fn judge(mut self, end: End, now: SystemTime, sink: &mut dyn FnMut(Stream, &str)) -> Outcome {
         self.aside.finish(&mut |line| sink(Stream::Stderr, line));
         let refused = match end.protocol {
             Protocol::Complete => None,
@@ -132,7 +128,7 @@ impl Answer {
         if end.status != 0 {
             return retry(format!("the script ended with the status {}", end.status), report);
         }
-        let verdict = head.outcome.unwrap_or_else(|| verdict_of(status));
+        let verdict = head.outcome.unwrap_or_else(|| meaning(status));
         let failure = |report| Failure {
             reason,
             by_signal: false,
@@ -140,9 +136,9 @@ impl Answer {
             report,
         };
         match verdict {
-            Verdict::Done => Outcome::Done(report),
-            Verdict::Retry => Outcome::Retry(failure(report)),
-            Verdict::Reject => Outcome::Reject(failure(report)),
+            Meaning::Done => Outcome::Done(report),
+            Meaning::Retry => Outcome::Retry(failure(report)),
+            Meaning::Reject => Outcome::Reject(failure(report)),
         }
     }
 
@@ -186,26 +182,11 @@ fn end_of_head(head: &[u8], from: usize) -> Option<usize> {
     })
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Done,
-    Retry,
-    Reject,
-}
-
-fn verdict_of(status: u16) -> Verdict {
-    match status {
-        200..=299 => Verdict::Done,
-        408 | 425 | 429 | 500..=599 => Verdict::Retry,
-        _ => Verdict::Reject,
-    }
-}
-
 /// What an answer's headers say that matters here.
 #[derive(Debug, PartialEq, Eq)]
 struct Head {
     status: u16,
-    outcome: Option<Verdict>,
+    outcome: Option<Meaning>,
     reason: Option<String>,
     retry_after: Option<String>,
 }
@@ -234,9 +215,9 @@ impl Head {
                     .ok_or_else(|| format!("its status is {}", shown(value)))?;
             } else if name.eq_ignore_ascii_case("X-Qctl-Outcome") {
                 let words = [
-                    ("done", Verdict::Done),
-                    ("retry", Verdict::Retry),
-                    ("reject", Verdict::Reject),
+                    ("done", Meaning::Done),
+                    ("retry", Meaning::Retry),
+                    ("reject", Meaning::Reject),
                 ];
                 let known = words.iter().find(|(word, _)| value.eq_ignore_ascii_case(word));
                 let verdict = known
@@ -270,25 +251,12 @@ fn shown(text: &str) -> String {
     format!("{short:?}")
 }
 
-/// Seconds, or a date; what is neither is passed over.
-fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
-    let wait = if let Ok(seconds) = value.parse::<u64>() {
-        Duration::from_secs(seconds)
-    } else {
-        let at = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
-        Duration::try_from(at.duration_since(now)).unwrap_or_default()
-    };
-    Some(wait.min(LONGEST_WAIT))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::time::Duration;
+    use std::time::SystemTime;
 
-    use jiff::Timestamp;
-
-    use super::{Answer, HEAD_LIMIT, KEPT_ANYWAY, Outcome, retry_after};
+    use super::{Answer, HEAD_LIMIT, KEPT_ANYWAY, Outcome};
     use crate::consumer::handler::Failure;
     use crate::wire::fastcgi::{End, Kind, Protocol};
 
@@ -307,7 +275,7 @@ mod tests {
         answer
             .feed(Kind::Stderr, b"PHP message: one\n", &mut |_, _| {})
             .unwrap();
-        answer.judge(end, Timestamp::UNIX_EPOCH, &mut |_, _| {})
+        answer.judge(end, SystemTime::UNIX_EPOCH, &mut |_, _| {})
     }
 
     fn told(end: End, pieces: &[&[u8]]) -> String {
@@ -419,20 +387,6 @@ mod tests {
         assert_eq!(unwanted.body.bytes.len(), KEPT_ANYWAY);
         let report = unwanted.report();
         assert_eq!((report.stdout.len(), report.stdout_truncated), (0, false));
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now: Timestamp = "2015-10-21T07:27:00Z".parse().unwrap();
-        let wait = |value| retry_after(value, now);
-        assert_eq!(wait("120"), Some(Duration::from_mins(2)));
-        assert_eq!(wait("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::from_mins(1)));
-        assert_eq!(
-            wait("Wed, 21 Oct 2014 07:28:00 GMT").unwrap_or_default(),
-            Duration::ZERO
-        );
-        assert_eq!(wait("99999999999"), Some(Duration::from_hours(24)));
-        assert_eq!(wait("soon"), None);
     }
 
     proptest::proptest! {

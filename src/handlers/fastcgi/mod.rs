@@ -10,10 +10,9 @@ mod exchange;
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -201,7 +200,7 @@ impl FastCgi {
                 if reusable && self.settings.keep_connections {
                     self.idle().push(socket);
                 }
-                let outcome = answer.judge(end, Timestamp::now(), &mut sink);
+                let outcome = answer.judge(end, SystemTime::now(), &mut sink);
                 Some(match outcome {
                     Outcome::WorkerFault(reason) => Outcome::WorkerFault(format!(
                         "{}.script: {}: {reason}; correct it, or see that php-fpm may read it, then start the consumer again",

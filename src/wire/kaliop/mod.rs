@@ -39,7 +39,8 @@ pub enum OptionValue {
 pub struct HttpRequest {
     /// The URL.
     pub url: String,
-    /// cURL options by their number, such as `13` for the time-out.
+    /// cURL options by their number, such as `13` for the time-out, as the bundle knows them, or by other names, which it does
+    /// not. Which mean something is the handler's to say.
     pub options: Vec<(String, Json)>,
 }
 
@@ -135,9 +136,18 @@ impl OptionValue {
 }
 
 impl HttpRequest {
-    /// The body.
+    /// The body. An empty object within an option stays one.
     pub fn body(&self) -> Vec<u8> {
-        object([("url", text(&self.url)), ("options", Json::Map(self.options.clone()))])
+        let options = match self.options.as_slice() {
+            [] => Json::List(Vec::new()),
+            options => Json::Map(options.to_vec()),
+        };
+        Json::Map(vec![
+            ("url".to_owned(), text(&self.url)),
+            ("options".to_owned(), options),
+        ])
+        .encode_objects()
+        .into_bytes()
     }
 
     /// The routing key used where none is given: `http://a/b` is `http...a.b`.
@@ -150,24 +160,21 @@ impl HttpRequest {
         let mut fields = Fields::parse(body, "an HTTP request")?;
         let url = fields.required_text("url")?;
         let options = fields.map("options")?.unwrap_or_default();
-        match options
-            .iter()
-            .find(|(name, _)| name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_digit()))
-        {
-            Some((name, _)) => Err(format!("the option {name:?} is not the number of a cURL option")),
-            None => Ok(Self { url, options }),
-        }
+        Ok(Self { url, options })
     }
 }
 
 impl XmlRpcCall {
-    /// The body.
+    /// The body. An empty object among the arguments stays one, as PHP writes those that are objects to it.
     pub fn body(&self) -> Vec<u8> {
-        object([
+        let fields = [
             ("server", text(&self.server)),
             ("method", text(&self.method)),
             ("arguments", Json::List(self.arguments.clone())),
-        ])
+        ];
+        Json::Map(fields.map(|(name, value)| (name.to_owned(), value)).to_vec())
+            .encode_objects()
+            .into_bytes()
     }
 
     /// The routing key used where none is given: server and method, `:` and `/` as dots.
