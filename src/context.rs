@@ -6,6 +6,7 @@ use std::cell::{OnceCell, RefCell};
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
@@ -18,7 +19,11 @@ use crate::process;
 use crate::producer::{Producer, ProducerSettings};
 use crate::queue::{ConnectOptions, Connection};
 use crate::residents::Guard;
+use crate::signing::{Memory, Origins, Signer, Strictness, Verifier};
 use sender::Producers;
+
+/// Where a message may be as old as it likes, it is remembered for so long that it was done.
+const REMEMBERED: Duration = Duration::from_hours(30 * 24);
 
 /// What every command is given: the global options and where to print.
 pub struct Context {
@@ -202,6 +207,31 @@ impl Workplace<'_> {
         Ok(Arc::new(Listeners::new(entries.collect::<Result<_>>()?)))
     }
 
+    /// What checks the signatures of a consumer's messages; `None`: nobody looks.
+    pub fn verifier(&self, entry: &ConsumerEntry) -> Result<Option<Arc<Verifier>>> {
+        if entry.signing == Strictness::Off {
+            return Ok(None);
+        }
+        let signing = &self.config.signing;
+        // What other queues are bound to, their consumers know.
+        let mut topology = entry.topology.clone();
+        for other in self.config.consumers.values() {
+            if entry.origins.contains(&other.queue.name) {
+                topology.merge(&other.topology);
+            }
+        }
+        let keep = signing.window.unwrap_or(REMEMBERED);
+        let file = self.config.state_dir.join("signing").join(file_name(&entry.queue.name));
+        let verifier = Verifier::new(
+            entry.signing,
+            signing.keyring.clone(),
+            Origins::of(&entry.queue.name, &topology, &entry.origins),
+            signing.window,
+            Some(Memory::at(file, keep)),
+        )?;
+        Ok(Some(Arc::new(verifier)))
+    }
+
     /// Opens what a producer needs.
     pub async fn open_producer(&self, entry: &ProducerEntry, given: Option<&str>) -> Result<Producer> {
         let sending = ConnectOptions {
@@ -211,15 +241,15 @@ impl Workplace<'_> {
         let connection = self
             .connect_as(self.connection_or(given, &entry.connection)?, sending)
             .await?;
-        let listeners = match self.hearing.get() {
-            Some(listeners) => Arc::clone(listeners),
-            None => {
-                let listeners = self.listeners(&Arc::new(Guard::new(&program()?)))?;
-                Arc::clone(self.hearing.get_or_init(|| listeners))
-            }
+        let listeners = if let Some(listeners) = self.hearing.get() {
+            Arc::clone(listeners)
+        } else {
+            let listeners = self.listeners(&Arc::new(Guard::new(&program()?)))?;
+            Arc::clone(self.hearing.get_or_init(|| listeners))
         };
         let settings = ProducerSettings {
             listeners,
+            signer: signer(&self.config, entry)?,
             ..producer_settings(entry)
         };
         Producer::new(connection, settings).await
@@ -230,6 +260,7 @@ fn producer_settings(entry: &ProducerEntry) -> ProducerSettings {
     ProducerSettings {
         name: entry.name.clone(),
         listeners: Arc::default(),
+        signer: None,
         exchange: entry
             .exchange
             .as_ref()
@@ -238,6 +269,15 @@ fn producer_settings(entry: &ProducerEntry) -> ProducerSettings {
         queue: entry.queue.clone(),
         ttl: entry.ttl,
         topology: (*entry.topology).clone(),
+    }
+}
+
+/// What signs a producer's messages, if anything does.
+fn signer(config: &Config, entry: &ProducerEntry) -> Result<Option<Signer>> {
+    let key = config.signing.signs_with.as_ref().filter(|_| !entry.unsigned);
+    match key.and_then(|id| config.signing.keyring.key(id)) {
+        Some(key) => Ok(Some(Signer::new(key?))),
+        None => Ok(None),
     }
 }
 
@@ -257,4 +297,9 @@ fn refuse_own_name(name: &str) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// A queue's name as a file's: what is no plain character is written as its bytes.
+fn file_name(queue: &str) -> String {
+    percent_encoding::utf8_percent_encode(queue, percent_encoding::NON_ALPHANUMERIC).to_string() + ".seen"
 }

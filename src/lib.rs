@@ -99,6 +99,7 @@ pub mod residents;
 pub mod settings;
 #[doc(hidden)]
 pub mod signals;
+pub mod signing;
 pub mod store;
 pub mod watchdog;
 pub mod web;

@@ -31,11 +31,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "handler contract",
         ],
     ),
-    ("producer", &["error", "queue", "wire", "events"]),
-    ("consumer", &["error", "queue", "wire", "events", "handler contract"]),
+    ("signing", &["error", "settings", "queue"]),
+    ("producer", &["error", "queue", "wire", "events", "signing"]),
+    (
+        "consumer",
+        &["error", "queue", "wire", "events", "signing", "handler contract"],
+    ),
     (
         "config",
         &[
+            "signing",
             "error",
             "settings",
             "queue",
@@ -63,6 +68,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "context",
         &[
+            "signing",
             "error",
             "settings",
             "queue",
@@ -81,6 +87,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "commands",
         &[
+            "signing",
             "error",
             "settings",
             "queue",

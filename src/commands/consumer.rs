@@ -148,6 +148,7 @@ pub fn run(args: &ConsumerArgs, context: &Context) -> Result<Outcome> {
         settings.concurrency,
     );
     settings.listeners = place.listeners(&handler_context.guard)?;
+    settings.verifier = place.verifier(&entry)?;
     let handler = (entry.handler.parse)(entry.handler_settings.clone(), &handler_context)?;
     handler.check()?;
     check_hold(&*handler, connection.connector.capabilities().hold_limit)
@@ -278,6 +279,7 @@ fn settings(args: &ConsumerArgs, entry: &ConsumerEntry) -> ConsumerSettings {
         },
         pulse: Pulse::default(),
         listeners: Arc::default(),
+        verifier: None,
         meter: if args.metrics.is_some() || std::env::var_os(NOTIFY_SOCKET).is_some() {
             Meter::counting()
         } else {

@@ -5,6 +5,7 @@ pub mod config;
 pub mod consumer;
 pub mod echoback;
 pub mod init;
+pub mod keys;
 pub mod man;
 pub mod managedriver;
 pub mod managequeue;
@@ -52,6 +53,8 @@ pub enum Command {
     Config(config::ConfigArgs),
     /// Write a first configuration
     Init(init::InitArgs),
+    /// Make keys for signed messages
+    Keys(keys::KeysArgs),
     /// Check, back up and compact the embedded store
     Store(store::StoreArgs),
     /// Print a line with the time, this process and a text
@@ -91,6 +94,7 @@ pub fn run(command: &Command, context: &Context) -> Result<Outcome> {
         Command::Watchdog(args) => watchdog::run(args, context),
         Command::Config(args) => config::run(args, context),
         Command::Init(args) => init::run(args, context),
+        Command::Keys(args) => keys::run(args, context),
         Command::Store(args) => store::run(args, context),
         Command::Echoback(args) => echoback::run(args, context),
         Command::Completions(args) => completions::run(args, context),

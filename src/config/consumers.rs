@@ -6,12 +6,14 @@ use std::time::Duration;
 use super::decode::Tables;
 use super::names::{check_name, those_there_are};
 use super::queues::{self, BindingDraft, QueueDraft};
+use super::signing;
 use crate::consumer::{Backoff, ExitCodes, RetryPolicy, Verdict};
 use crate::error::Result;
 use crate::handlers::HandlerSpec;
 use crate::queue::topology::usual_dead_letter;
 use crate::queue::{HeaderValue, Headers, Queue};
 use crate::settings::{Setting, Settings, Value};
+use crate::signing::Strictness;
 
 /// What `dead_letter:` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub(super) struct ConsumerDraft {
     pub(super) retry: RetryPolicy,
     pub(super) exit_codes: ExitCodes,
     pub(super) replies_allow: Vec<String>,
+    pub(super) signing: Strictness,
+    pub(super) origins: Vec<String>,
     pub(super) stop_grace: Option<Duration>,
 }
 
@@ -86,6 +90,10 @@ pub(super) fn consumer(name: &str, setting: &Setting, tables: Tables) -> Result<
             allow
         }
     };
+    let (signing, origins) = match settings.setting(&["signing"])? {
+        None => (Strictness::Off, Vec::new()),
+        Some(setting) => signing::of_consumer(&setting)?,
+    };
     settings.check_unknown()?;
     let (handler, handler_settings) = match (handler_key, callback_key) {
         (Some(setting), _) => handler(&setting, tables)?,
@@ -109,6 +117,8 @@ pub(super) fn consumer(name: &str, setting: &Setting, tables: Tables) -> Result<
         retry,
         exit_codes,
         replies_allow,
+        signing,
+        origins,
         stop_grace,
     })
 }

@@ -18,6 +18,7 @@ use super::names::those_there_are;
 use super::predecessors::{self, CONSOLE, Translation};
 use super::producers::{ProducerDraft, producer};
 use super::sections::{self, Sections};
+use super::signing::signing;
 use super::workers::workers;
 use crate::consumer::{RetryPolicy, check_hold};
 use crate::drivers::DRIVERS;
@@ -115,6 +116,7 @@ pub(super) fn decode(
     let entries = Entries::resolve(&producers, &consumers, &connections, &default)?;
     check_handlers(&entries.consumers, &connections, surroundings, &commands)?;
     let workers = workers(&sections.workers, &entries.consumers)?;
+    let signing = signing(sections.signing.as_ref())?;
     let listeners = listeners(
         sections.listeners.as_ref(),
         &Names {
@@ -132,6 +134,7 @@ pub(super) fn decode(
         consumers: entries.consumers,
         workers,
         listeners,
+        signing,
         commands,
         state_dir,
         state_dir_given: sections.state_dir.is_some(),
@@ -315,6 +318,7 @@ fn producer_entry<'a>(
         queue,
         routing_key: draft.routing_key.clone(),
         ttl: draft.ttl,
+        unsigned: draft.unsigned,
         topology,
     }
 }
@@ -337,6 +341,8 @@ fn consumer_entry(connection: &str, draft: &ConsumerDraft, fabric: &Fabric<'_>) 
         },
         exit_codes: draft.exit_codes.clone(),
         replies_allow: draft.replies_allow.clone(),
+        signing: draft.signing,
+        origins: draft.origins.clone(),
         stop_grace: draft.stop_grace,
     }
 }

@@ -15,6 +15,7 @@ use crate::handlers;
 use crate::queue::topology::usual_dead_letter;
 use crate::queue::{Queue, Topology};
 use crate::settings::{Environment, Settings, Source, Value};
+use crate::signing::Strictness;
 
 /// The connection there is where none is configured, and the driver it uses.
 pub(super) const CONNECTION: &str = "local";
@@ -99,6 +100,8 @@ pub fn implicit_consumer(name: &str) -> Result<ConsumerEntry> {
         queue,
         exit_codes: ExitCodes::default(),
         replies_allow: Vec::new(),
+        signing: Strictness::Off,
+        origins: Vec::new(),
         stop_grace: None,
         written: None,
     })

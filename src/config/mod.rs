@@ -25,6 +25,7 @@ mod queues;
 mod schema;
 mod sections;
 mod show;
+mod signing;
 mod workers;
 mod yaml;
 
@@ -52,6 +53,7 @@ pub use predecessors::import::{Imported, import};
 pub use predecessors::{LeftOut, Predecessor, left_out_lines};
 pub use schema::schema;
 pub use show::show;
+pub use signing::SigningEntry;
 
 use crate::error::Result;
 

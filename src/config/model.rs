@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::predecessors::LeftOut;
+use super::signing::SigningEntry;
 use crate::consumer::{ExitCodes, RetryPolicy};
 use crate::events::{EventKind, ListenerSpec, Policy};
 use crate::handlers::{Commands, HandlerSpec};
 use crate::queue::{Connector, DriverSpec, Exchange, Queue, Topology};
 use crate::settings::{Setting, Settings};
+use crate::signing::Strictness;
 
 /// Everything that was configured.
 pub struct Config {
@@ -28,6 +30,8 @@ pub struct Config {
     pub consumers: BTreeMap<String, ConsumerEntry>,
     /// The processes that are kept alive, by name.
     pub workers: BTreeMap<String, WorkerEntry>,
+    /// The keys of signed messages.
+    pub signing: SigningEntry,
     /// Who hears of what happens.
     pub listeners: Vec<ListenerEntry>,
     /// What a queued command may run.
@@ -73,6 +77,8 @@ pub struct ProducerEntry {
     pub routing_key: Option<String>,
     /// The ttl of every message that does not bring one.
     pub ttl: Option<Duration>,
+    /// Its messages are not signed, though there is a key to sign with.
+    pub unsigned: bool,
     /// All that must be there before the first message: its exchange or queue, and every queue of this connection's
     /// consumers that is bound to its exchange.
     pub topology: Arc<Topology>,
@@ -103,6 +109,10 @@ pub struct ConsumerEntry {
     pub exit_codes: ExitCodes,
     /// Queues that a reply may be sent to besides temporary ones.
     pub replies_allow: Vec<String>,
+    /// What becomes of a message whose signature is not good.
+    pub signing: Strictness,
+    /// Other queues whose messages come here, for their signatures.
+    pub origins: Vec<String>,
     /// How long a stop waits for what runs, before it is ended; `None`: as long as its time-out lets it run.
     pub stop_grace: Option<Duration>,
     /// As written; `None`: nowhere.

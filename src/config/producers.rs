@@ -16,6 +16,7 @@ pub(super) struct ProducerDraft {
     pub(super) queue: Option<String>,
     pub(super) routing_key: Option<String>,
     pub(super) ttl: Option<Duration>,
+    pub(super) unsigned: bool,
 }
 
 pub(super) fn producer(name: &str, setting: &Setting) -> Result<ProducerDraft> {
@@ -43,6 +44,7 @@ pub(super) fn producer(name: &str, setting: &Setting) -> Result<ProducerDraft> {
         None => None,
     };
     let ttl = settings.limit_duration(&["ttl"])?.flatten();
+    let unsigned = settings.boolean(&["sign"])?.is_some_and(|sign| !sign);
     if exchange.is_some() && queue.is_some() {
         return Err(settings.error(
             "queue",
@@ -64,5 +66,6 @@ pub(super) fn producer(name: &str, setting: &Setting) -> Result<ProducerDraft> {
         queue,
         routing_key,
         ttl,
+        unsigned,
     })
 }

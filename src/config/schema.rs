@@ -88,6 +88,11 @@ pub(super) fn schema_of(tables: Tables) -> Value {
                 ] }),
             ),
             key(
+                &["signing"],
+                "The keys of signed messages, and which one producers sign with.",
+                signing(),
+            ),
+            key(
                 &["listeners"],
                 "Who hears of what happens to messages and workers.",
                 listener::listener(),
@@ -175,6 +180,11 @@ fn producer() -> Value {
                 &["ttl"],
                 "How long a message that brings no ttl is worth delivering; 0: for ever.",
                 limit_duration(),
+            ),
+            key(
+                &["sign"],
+                "Whether its messages are signed, where `signing: use` names a key. Default: true.",
+                boolean(),
             ),
         ],
     )
@@ -420,9 +430,51 @@ fn consumer(tables: Tables) -> Value {
                 limit_duration(),
             ),
             key(&["replies"], "Who may be answered.", replies),
+            key(
+                &["signing"],
+                "What becomes of a message whose signature is not good. Default: off.",
+                json!({ "anyOf": [
+                    choice(&["off", "warn", "require"]),
+                    { "const": false },
+                    object("How strict it is, and where its messages may have been sent to.", &[
+                        key(&["mode"], "off: nobody looks; warn: it is handled and that is logged; require: it is dead-lettered.", choice(&["off", "warn", "require"])),
+                        key(&["origins"], "Other queues whose messages come here.", texts()),
+                    ]),
+                ] }),
+            ),
         ],
     );
     required_any(consumer, &["handler", "callback"])
+}
+
+fn signing() -> Value {
+    let inline = object(
+        "A key.",
+        &[
+            key(&["secret_file"], "The file that holds the key.", text()),
+            key(&["secret"], "The key itself; better a variable.", text()),
+        ],
+    );
+    object(
+        "Signed messages.",
+        &[
+            key(
+                &["keys"],
+                "The keys by their names: the file that holds each.",
+                json!({ "type": ["object", "null"], "additionalProperties": { "anyOf": [text(), inline] } }),
+            ),
+            key(
+                &["use"],
+                "The key that producers sign with. Default: they do not sign.",
+                text(),
+            ),
+            key(
+                &["window"],
+                "How old a signed message may be, counted from when it was due; none: as old as it likes. Default: 7d.",
+                limit_duration(),
+            ),
+        ],
+    )
 }
 
 fn exit_codes() -> Value {

@@ -21,6 +21,7 @@ pub(super) struct Sections {
     pub(super) commands: Entries,
     pub(super) workers: Entries,
     pub(super) listeners: Option<Setting>,
+    pub(super) signing: Option<Setting>,
     /// Consumers of predecessors of whose retries nobody has said anything.
     pub(super) tried_once: Vec<String>,
 }
@@ -68,6 +69,7 @@ fn read(roots: Vec<Settings>) -> Result<Sections> {
         once(&mut sections.state_dir, root.setting(&["state_dir"])?)?;
         let workers = root.entries(&["workers"])?.unwrap_or_default();
         extend(&mut sections.workers, Some(unwrapped(workers)?))?;
+        once(&mut sections.signing, root.setting(&["signing"])?)?;
         once(&mut sections.listeners, root.setting(&["listeners"])?)?;
         root.finish()?;
     }

@@ -18,6 +18,7 @@ use super::reply::Reply;
 use super::telling::Handled;
 use crate::error::{Error, Result};
 use crate::queue::{Delivery, Settle, Settlement, Ticket};
+use crate::signing::Verified;
 
 /// How long a consumer that must stop now waits for the broker to take what it settles at the end.
 const LAST_WORD_WITHIN: Duration = Duration::from_secs(3);
@@ -43,6 +44,8 @@ pub(super) struct Facts {
     pub(super) counts: Counts,
     pub(super) reply: Option<Reply>,
     pub(super) alone: bool,
+    /// Its signature is good; to be told when it is settled.
+    pub(super) verified: Option<Verified>,
 }
 
 /// A delivery that waits to be sent to be settled.

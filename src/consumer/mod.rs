@@ -29,6 +29,7 @@ use telling::Teller;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Listeners;
 use crate::queue::{ConnectOptions, Connection, Connector, ConsumeOptions, Subscription, Topology};
+use crate::signing::Verifier;
 
 /// What a consumer takes, and within which limits.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +56,8 @@ pub struct ConsumerSettings {
     pub limits: Limits,
     /// Takes its signs of life.
     pub pulse: Pulse,
+    /// Checks signatures.
+    pub verifier: Option<Arc<Verifier>>,
     /// Who hears of its messages.
     pub listeners: Arc<Listeners>,
     /// Counts what it does.

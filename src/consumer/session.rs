@@ -199,6 +199,7 @@ impl Session<'_> {
                 },
                 reply: None,
                 alone: false,
+                verified: None,
             };
             this.settle(delivery.ticket, facts, Settlement::Release { uncounted: true }, None);
         }

@@ -14,6 +14,7 @@ use super::{ConsumerSettings, Meter, Stop};
 use crate::error::Error;
 use crate::events::{self, Event, EventKind, Listeners, Reaction};
 use crate::queue::{Message, Settlement};
+use crate::signing::{Strictness, Verified, Verifier};
 
 /// Has messages handled, and tells listeners.
 pub(super) struct Teller {
@@ -21,6 +22,7 @@ pub(super) struct Teller {
     consumer: String,
     retry: RetryPolicy,
     meter: Meter,
+    verifier: Option<Arc<Verifier>>,
     /// The consumer takes nothing new.
     drain: CancellationToken,
     hear_received: bool,
@@ -34,6 +36,8 @@ pub(super) struct Handled {
     pub(super) settlement: Settlement,
     /// The consumer is to end.
     pub(super) end: Option<End>,
+    /// Its signature is good.
+    pub(super) verified: Option<Verified>,
 }
 
 /// Why a consumer is to end for a listener's sake.
@@ -51,6 +55,7 @@ impl Handled {
             outcome: Outcome::Cancelled,
             settlement: Settlement::Release { uncounted: true },
             end: None,
+            verified: None,
         }
     }
 
@@ -71,6 +76,7 @@ impl Teller {
             consumer: settings.name.clone(),
             retry: settings.retry.clone(),
             meter: settings.meter.clone(),
+            verifier: settings.verifier.clone(),
             drain: stop.drain.clone(),
             hear_received: hear(EventKind::MessageReceived),
             hear_consumed: hear(EventKind::MessageConsumed),
@@ -89,30 +95,61 @@ impl Teller {
         (self.hear_consumed || self.hear_failed) && self.listeners.want_output()
     }
 
-    /// Has a message handled.
-    pub(super) async fn handle(&self, handler: &dyn Handler, call: Call, counts: Counts) -> Handled {
+    /// Has a message handled, if its signature is good where that is asked for.
+    pub(super) async fn handle(&self, handler: &dyn Handler, mut call: Call, counts: Counts) -> Handled {
         let begun = Instant::now();
-        if !(self.hear_received || self.hear_consumed || self.hear_failed) {
-            let outcome = handled(handler, call).await;
-            return Handled {
-                settlement: decide(&outcome, counts, &self.retry, fastrand::f64()),
-                outcome,
-                end: None,
-            };
-        }
-        let told = Told::of(&call);
+        let signature = self.check(&mut call);
+        let trusted = signature.is_ok();
+        let (verified, refused) = match signature {
+            Ok(verified) => (verified, None),
+            Err(reason) => (None, self.refusal(&call, &reason)),
+        };
         let mut end = None;
-        let outcome = match self.received(handler, &call, &told, &mut end).await {
-            Some(outcome) => outcome,
-            None => handled(handler, call).await,
+        let told = self.is_heard().then(|| Told::of(&call, trusted));
+        let outcome = match (refused, &told) {
+            (Some(outcome), _) => outcome,
+            (None, None) => handled(handler, call).await,
+            (None, Some(told)) => match self.received(handler, &call, told, &mut end).await {
+                Some(outcome) => outcome,
+                None => handled(handler, call).await,
+            },
         };
         let mut result = Handled {
             settlement: decide(&outcome, counts, &self.retry, fastrand::f64()),
             outcome,
             end,
+            verified,
         };
-        self.ended(&told, &mut result, begun.elapsed()).await;
+        if let Some(told) = &told {
+            self.ended(told, &mut result, begun.elapsed()).await;
+        }
         result
+    }
+
+    fn is_heard(&self) -> bool {
+        self.hear_received || self.hear_consumed || self.hear_failed
+    }
+
+    /// What a good signature says is what the handler is told, whatever stands on the message.
+    fn check(&self, call: &mut Call) -> Result<Option<Verified>, String> {
+        let Some(verifier) = &self.verifier else {
+            return Ok(None);
+        };
+        let verified = verifier.check(&call.message)?;
+        call.exchange.clone_from(&verified.exchange);
+        call.message.routing_key.clone_from(&verified.routing_key);
+        Ok(Some(verified))
+    }
+
+    /// What becomes of a message whose signature is not good; `None`: it is handled all the same.
+    fn refusal(&self, call: &Call, reason: &str) -> Option<Outcome> {
+        let strictness = self.verifier.as_ref().map(|verifier| verifier.strictness());
+        if strictness == Some(Strictness::Require) {
+            return Some(Outcome::reject(format!("signature: {reason}")));
+        }
+        tracing::warn!(consumer = %self.consumer, id = call.message.id.as_deref().unwrap_or(""),
+            "signature: {reason}; with `signing: require` it would not be handled");
+        None
     }
 
     /// Tells of a message that is given up unhandled.
@@ -125,8 +162,10 @@ impl Teller {
             outcome: Outcome::reject(reason),
             settlement,
             end: None,
+            verified: None,
         };
-        self.ended(&Told::of(&call), &mut result, Duration::ZERO).await;
+        self.ended(&Told::of(&call, self.verifier.is_none()), &mut result, Duration::ZERO)
+            .await;
         result
     }
 
@@ -231,6 +270,7 @@ fn word(settlement: &Settlement) -> &'static str {
 
 /// What is kept of a call, which its handler takes, for those who hear of it afterwards.
 struct Told {
+    trusted: bool,
     message: Message,
     queue: String,
     exchange: String,
@@ -240,8 +280,9 @@ struct Told {
 }
 
 impl Told {
-    fn of(call: &Call) -> Self {
+    fn of(call: &Call, trusted: bool) -> Self {
         Self {
+            trusted,
             message: call.message.clone(),
             queue: call.queue.clone(),
             exchange: call.exchange.clone(),
@@ -261,6 +302,7 @@ impl Told {
             attempt: Some(self.attempt),
             deliveries: self.deliveries,
             ended,
+            trusted: self.trusted,
             process: None,
         }
     }

@@ -90,6 +90,8 @@ pub struct Event<'a> {
     pub deliveries: Option<u32>,
     /// How its handling ended.
     pub ended: Option<Ended<'a>>,
+    /// Nobody has doubted the message: its signature is good, or nobody asks for one.
+    pub trusted: bool,
     /// What happened to a worker.
     pub process: Option<&'a ProcessEvent>,
 }

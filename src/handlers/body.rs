@@ -137,10 +137,10 @@ pub(super) struct BodyFile(PathBuf);
 
 impl BodyFile {
     fn write(body: &[u8]) -> io::Result<Self> {
-        let mut random = [0; 12];
+        let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
-        let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let file = Self(std::env::temp_dir().join(format!("qctl-body-{name}")));
+        let name = u128::from_ne_bytes(random);
+        let file = Self(std::env::temp_dir().join(format!("qctl-body-{name:032x}")));
         let mut open = OpenOptions::new()
             .write(true)
             .create_new(true)

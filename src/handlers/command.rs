@@ -168,18 +168,14 @@ impl CommandHandler {
             .collect();
         let runner = |entry: &CommandEntry| {
             let cwd = entry.cwd.clone().map(Into::into);
-            match (settings.mode, &entry.worker) {
-                (Mode::Worker, Some(program)) => {
-                    let key = format!("commands.{}.worker", entry.name);
-                    let launcher = Launcher::new(key.clone(), program.clone(), &entry.env, cwd);
-                    let workers = settings.workers.clone();
-                    Runner::Workers(Workers::new(context, launcher, workers, settings.timeout, key))
-                }
-                _ => {
-                    let key = format!("commands.{}.run", entry.name);
-                    Runner::Process(Launcher::new(key, entry.run.clone(), &entry.env, cwd))
-                }
+            if let (Mode::Worker, Some(program)) = (settings.mode, &entry.worker) {
+                let key = format!("commands.{}.worker", entry.name);
+                let launcher = Launcher::new(key.clone(), program.clone(), &entry.env, cwd);
+                let workers = settings.workers.clone();
+                return Runner::Workers(Workers::new(context, launcher, workers, settings.timeout, key));
             }
+            let key = format!("commands.{}.run", entry.name);
+            Runner::Process(Launcher::new(key, entry.run.clone(), &entry.env, cwd))
         };
         let echoback = vec![context.program.to_string_lossy().into_owned(), ECHOBACK[0].to_owned()];
         Self {

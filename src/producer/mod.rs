@@ -13,12 +13,15 @@ use crate::queue::topology::{NAME_LIMIT, check_name};
 use crate::queue::{
     Capabilities, Connection, ConsumeOptions, Message, Publication, PublishFailure, Settlement, Subscription, Topology,
 };
+use crate::signing::Signer;
 
 /// Where a producer's messages go.
 #[derive(Clone, Debug, Default)]
 pub struct ProducerSettings {
     /// Its name, for listeners.
     pub name: String,
+    /// Signs what is sent.
+    pub signer: Option<Signer>,
     /// Who hears of what is sent.
     pub listeners: Arc<Listeners>,
     /// The exchange; empty: the default one.
@@ -40,6 +43,7 @@ pub struct Producer {
     ttl: Option<Duration>,
     ids: Ids,
     name: String,
+    signer: Option<Signer>,
     /// `None`: nobody hears of what is sent.
     listeners: Option<Arc<Listeners>>,
 }
@@ -91,6 +95,7 @@ impl Producer {
         Ok(Self {
             listeners: is_heard.then_some(settings.listeners),
             name: settings.name,
+            signer: settings.signer,
             capabilities: connection.capabilities(),
             connection,
             exchange: settings.exchange.into(),
@@ -128,6 +133,7 @@ impl Producer {
                 attempt: None,
                 deliveries: None,
                 ended: None,
+                trusted: true,
                 process: None,
             };
             // It is sent, whatever they say to it.
@@ -198,9 +204,12 @@ impl Producer {
         if !self.capabilities.withdraw && self.capabilities.ttl {
             message.ttl = [message.ttl, self.ttl, patience].into_iter().flatten().min();
         }
-        let mut publication = self.prepare(message)?;
+        // Its own id is new, so it is no copy of another one, whatever the correlation is.
+        if message.correlation_id.is_none() {
+            message.correlation_id = Some(message.id.clone().unwrap_or_else(|| self.ids.next()));
+        }
+        let publication = self.prepare(message)?;
         let id = publication.message.id.clone().unwrap_or_default();
-        publication.message.correlation_id.get_or_insert_with(|| id.clone());
         let correlation_id = publication.message.correlation_id.clone();
         let ttl = publication.message.ttl;
         let heard = self.listeners.is_some().then(|| publication.message.clone());
@@ -249,6 +258,9 @@ impl Producer {
         }
         message.id.get_or_insert_with(|| self.ids.next());
         message.timestamp.get_or_insert_with(wall_clock);
+        if let Some(signer) = &self.signer {
+            signer.sign(&mut message, &self.exchange);
+        }
         Ok(Publication {
             exchange: Arc::clone(&self.exchange),
             message,

@@ -176,6 +176,8 @@ pub mod header {
     pub const EXPIRES_AT: &str = "x-qctl-expires-at";
     /// How many attempts the sender allows (`--wait` without `--retry` allows one).
     pub const MAX_ATTEMPTS: &str = "x-qctl-max-attempts";
+    /// Who signed it, where it was sent to, and when. It stays with the message wherever that goes, also when it is redriven.
+    pub const SIGNATURE: &str = "x-qctl-signature";
     /// How often a listener has sent it on, after it was given up.
     pub const REQUEUED: &str = "x-qctl-requeued";
     /// Why a message was dead-lettered.

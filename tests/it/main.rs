@@ -21,5 +21,6 @@ mod predecessors;
 mod queuecommand;
 mod queuemessage;
 mod readme;
+mod signing;
 mod store;
 mod wait;

@@ -18,4 +18,5 @@ mod properties;
 mod publish;
 mod retries;
 mod rpc;
+mod signing;
 mod topology;

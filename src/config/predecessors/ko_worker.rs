@@ -23,7 +23,15 @@ const NUMBERS: &[&str] = &["port", "heartbeat", "frame_max"];
 /// The same of its certificates.
 const CERTIFICATES: &[(&str, &str)] = &[("cacert", "ca_file"), ("cert", "cert_file"), ("key", "key_file")];
 /// What only qctl's own files have at the top.
-const QCTLS: &[&str] = &["include", "default", "commands", "state_dir", "workers", "listeners"];
+const QCTLS: &[&str] = &[
+    "include",
+    "default",
+    "commands",
+    "state_dir",
+    "workers",
+    "listeners",
+    "signing",
+];
 
 const REASONS: &[(&str, &str)] = &[
     ("connect_timeout", "qctl has `--connect-timeout` for all connections"),

@@ -112,6 +112,7 @@ const QCTLS: &[&str] = &[
     "state_dir",
     "workers",
     "listeners",
+    "signing",
 ];
 
 /// Whose a file is; `None`: qctl's own.

@@ -74,6 +74,7 @@ impl Session<'_> {
             counts,
             reply: Reply::wanted(message, &*self.connection, &self.settings.replies_allow),
             alone: delivery.alone,
+            verified: None,
         };
         if delivery.redelivered {
             tracing::info!(queue = %delivery.queue, id = %facts.id, attempt = delivery.attempt + 1, deliveries = delivery.deliveries,
@@ -151,7 +152,7 @@ impl Session<'_> {
     pub(super) fn finished(&mut self, this: &mut Hand, finished: Finished) {
         let Finished {
             ticket,
-            facts,
+            mut facts,
             handled,
             took,
         } = finished;
@@ -159,7 +160,10 @@ impl Session<'_> {
             outcome,
             settlement,
             end,
+            verified,
         } = handled;
+        // One that comes again may be here before its settlement is answered, and is no copy of itself.
+        facts.verified = verified.filter(|_| settlement == Settlement::Ack);
         match end {
             Some(End::Failed(error)) => {
                 this.ending.get_or_insert_with(|| EndReason::Unheard(error.to_string()));
@@ -221,6 +225,11 @@ impl Session<'_> {
         };
         let (id, took_ms, attempt) = (&facts.id, took.as_millis() as u64, facts.counts.attempt + 1);
         let consumer = &self.settings.name;
+        if result.is_ok()
+            && let (Some(verified), Some(verifier)) = (&facts.verified, &self.settings.verifier)
+        {
+            verifier.done(verified);
+        }
         if let Err(error) = result {
             self.settings.meter.settled(None);
             tracing::warn!(%consumer, %id, attempt, %error, "not settled; the message comes back if its queue is still there");

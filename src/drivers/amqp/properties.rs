@@ -57,6 +57,7 @@ pub(super) fn is_needed(name: &str) -> bool {
         header::MAX_ATTEMPTS,
         header::REASON,
         header::DEAD_QUEUE,
+        header::SIGNATURE,
     ];
     OWN.contains(&name) || NEEDED.contains(&name)
 }
@@ -316,7 +317,8 @@ pub(super) fn of_copy(
     if let Some(old) = original.headers() {
         for (name, value) in old.inner() {
             let name_text = name.as_str();
-            let own = OWN.contains(&name_text) || changes.fresh && name_text.starts_with("x-qctl-");
+            let own = OWN.contains(&name_text)
+                || changes.fresh && name_text.starts_with("x-qctl-") && name_text != header::SIGNATURE;
             if (!own || name_text == TIMESTAMP) && !OF_THE_BROKER.contains(&name_text) {
                 headers.insert(name.clone(), value.clone());
             }

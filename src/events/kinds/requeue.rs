@@ -55,7 +55,8 @@ fn parse(mut settings: Settings, context: &ListenerContext) -> Result<Arc<dyn Li
 #[async_trait]
 impl Listener for Requeue {
     async fn hear(&self, event: &Event<'_>) -> Result<Answer> {
-        let given_up = event.ended.is_some_and(|ended| ended.settlement == "dead_letter");
+        // What is not trusted must not come by our signature.
+        let given_up = event.trusted && event.ended.is_some_and(|ended| ended.settlement == "dead_letter");
         let Some(message) = event.message.filter(|_| given_up) else {
             return Ok(Answer::Go);
         };
