@@ -93,12 +93,12 @@ for request in requests():
 
 #[test]
 fn the_memory_of_workers_counts_for_the_consumer_s_limit() {
-    let script = r#"
+    let script = r"
 held = bytearray(200 << 20)
 ready()
 for request in requests():
     answer(request)
-"#;
+";
     let place = scripted(script, "", "");
     let run = place.run(["consumer", "-l", "150", "jobs"]).any_stderr().check();
     assert!(run.stderr.contains("limit reached: memory 150 MB"), "{}", run.stderr);

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 #[path = "../rabbit/mod.rs"]
-#[allow(dead_code)] // shared with other binaries
 mod rabbit;
 #[path = "../it/support.rs"]
 #[allow(dead_code)] // shared with tests/it, which uses all of it

@@ -217,13 +217,13 @@ for request in requests():
 #[test]
 fn one_that_exits_in_good_order_between_two_messages_costs_neither() {
     let place = scripted(
-        r#"
+        r"
 ready()
 for request in requests():
     note(body(request))
     answer(request)
     sys.exit(0)
-"#,
+",
         "",
         "",
     );
@@ -236,12 +236,12 @@ for request in requests():
 #[test]
 fn a_message_that_makes_every_worker_exit_in_good_order_is_blamed_in_the_end() {
     let place = scripted(
-        r#"
+        r"
 ready()
 for request in requests():
     note(body(request))
     sys.exit(0)
-"#,
+",
         "",
         "retry: { attempts: 1 }",
     );
