@@ -72,7 +72,8 @@
 //!
 //! [`queue`] is the contract of every driver, with the numbered rules; [`drivers`] are its implementations and [`store`] the
 //! embedded one's ground. [`producer`] sends; [`consumer`] takes, has a [`handlers`] entry handle, and settles. [`observe`] shows a consumer to those outside. [`process`] runs
-//! children, [`wire`] holds formats that others read and write, [`config`] reads the file, [`settings`] is a piece of it
+//! children, [`residents`] are those that live on; [`events`] tells listeners, [`signing`] checks who sent a message, [`web`] asks
+//! over HTTP behind a fence. [`wire`] holds formats that others read and write, [`config`] reads the file, [`settings`] is a piece of it
 //! that knows its place. `ARCHITECTURE.md` is the tour.
 
 #[doc(hidden)]
