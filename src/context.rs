@@ -222,12 +222,14 @@ impl Workplace<'_> {
         }
         let keep = signing.window.unwrap_or(REMEMBERED);
         let file = self.config.state_dir.join("signing").join(file_name(&entry.queue.name));
+        let mut memory = Memory::at(file, keep);
+        memory.prepare()?;
         let verifier = Verifier::new(
             entry.signing,
             signing.keyring.clone(),
             Origins::of(&entry.queue.name, &topology, &entry.origins),
             signing.window,
-            Some(Memory::at(file, keep)),
+            Some(memory),
         )?;
         Ok(Some(Arc::new(verifier)))
     }

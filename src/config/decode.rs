@@ -18,7 +18,7 @@ use super::names::those_there_are;
 use super::predecessors::{self, CONSOLE, Translation};
 use super::producers::{ProducerDraft, producer};
 use super::sections::{self, Sections};
-use super::signing::signing;
+use super::signing::{SigningEntry, signing};
 use super::workers::workers;
 use crate::consumer::{RetryPolicy, check_hold};
 use crate::drivers::DRIVERS;
@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::handlers::{Commands, HANDLERS, HandlerContext, HandlerSpec};
 use crate::queue::{DriverSpec, Topology};
 use crate::settings::{Setting, Value};
+use crate::signing::Strictness;
 
 /// State is kept here when there is no home.
 const LAST_STATE_FOLDER: &str = "/var/lib/qctl";
@@ -117,6 +118,7 @@ pub(super) fn decode(
     check_handlers(&entries.consumers, &connections, surroundings, &commands)?;
     let workers = workers(&sections.workers, &entries.consumers)?;
     let signing = signing(sections.signing.as_ref())?;
+    check_signing(&consumers, &signing)?;
     let listeners = listeners(
         sections.listeners.as_ref(),
         &Names {
@@ -344,6 +346,19 @@ fn consumer_entry(connection: &str, draft: &ConsumerDraft, fabric: &Fabric<'_>) 
         signing: draft.signing,
         origins: draft.origins.clone(),
         stop_grace: draft.stop_grace,
+    }
+}
+
+/// Without a key every message would be refused.
+fn check_signing(consumers: &[ConsumerDraft], signing: &SigningEntry) -> Result<()> {
+    let asks = consumers.iter().find(|draft| draft.signing != Strictness::Off);
+    match asks.filter(|_| signing.keyring.is_empty()) {
+        Some(draft) => Err(draft.setting.settings()?.error(
+            "signing",
+            "asks for signatures, and there is no key to check them with; make one with `qctl keys new FILE`, and name it under \
+             `signing: {keys: …}`",
+        )),
+        None => Ok(()),
     }
 }
 

@@ -65,6 +65,10 @@ fn mistakes_name_file_line_key_and_what_was_meant() {
             "listeners[0].queue: no queue, producer, consumer or worker is called `nowhere`",
         ),
         (
+            "consumers: {a: {handler: command, signing: require}}",
+            "consumers.a.signing: asks for signatures, and there is no key to check them with",
+        ),
+        (
             "listeners: [{on: message_sent, policy: stop, log: {}}]",
             "listeners[0].policy: is `stop`, and message_sent stops nothing",
         ),

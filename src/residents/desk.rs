@@ -109,6 +109,8 @@ struct Seat {
     retiring: bool,
     /// So many more requests may be given to its worker.
     remaining: u64,
+    /// Lines are being written ahead until there are enough.
+    filling: bool,
     pace: Pace,
     wake: Arc<Notify>,
 }
@@ -384,6 +386,7 @@ impl Desk {
             place.in_flight.push_back(InFlight { request, begun: None });
             place.pace.since.get_or_insert(now);
             place.remaining -= 1;
+            place.filling = place.in_flight.len() < self.parallel + place.pace.ahead(self.pipeline);
             place.wake.notify_one();
             self.begin(seat, now);
         }
@@ -399,7 +402,9 @@ impl Desk {
             {
                 return false;
             }
-            held < self.parallel + seat.pace.ahead(self.pipeline)
+            // Written ahead are several at once, or each would cost a call on both sides.
+            let ahead = seat.pace.ahead(self.pipeline);
+            held < self.parallel || held < self.parallel + ahead && (seat.filling || held <= self.parallel + ahead / 2)
         };
         let free = self.seats.iter().enumerate().filter(|(_, seat)| can_take(seat));
         let (seat, _) = free.min_by_key(|(_, seat)| seat.in_flight.len())?;

@@ -28,6 +28,8 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 const LOOK_AT_MEMORY: Duration = Duration::from_secs(1);
 /// A worker that was told that nothing more comes has so long to end by itself.
 const GOOD_BYE: Duration = Duration::from_secs(2);
+/// The same for those who are asked to when the consumer ends.
+const LAST_GRACE: Duration = Duration::from_secs(2);
 /// Where the system has no pidfd, a worker's end is looked for this often.
 const WITHOUT_PIDFD: Duration = Duration::from_millis(10);
 
@@ -296,7 +298,13 @@ impl<'a> Life<'a> {
 
     fn ask(&mut self, now: Instant) {
         self.resident.terminate();
-        self.phase = Phase::Asked { until: now + GRACE };
+        // Whoever ends everything has no time for the usual grace.
+        let grace = if self.shared.desk().is_closed() {
+            LAST_GRACE
+        } else {
+            GRACE
+        };
+        self.phase = Phase::Asked { until: now + grace };
     }
 
     /// When something is due.

@@ -77,6 +77,11 @@ impl Keyring {
         Self(Arc::new(sources))
     }
 
+    /// Whether it has no key at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether it has a key of this name.
     pub fn has(&self, id: &str) -> bool {
         self.0.contains_key(id)

@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
+use crate::error::{Error, Result};
+
 /// The bytes of a record: a mark, and when it was sent.
 const RECORD: usize = 24;
 /// A file with more than twice as many records as are still of use, and more than this, is written anew.
@@ -73,6 +75,12 @@ impl Memory {
             read: 0,
             known: HashMap::new(),
         }
+    }
+
+    /// Opens it, so that one that cannot be had is told before anything is handled.
+    pub fn prepare(&mut self) -> Result<()> {
+        self.catch_up()
+            .map_err(|error| Error::unwritable(self.path.display(), error))
     }
 
     /// Whether it was done.
