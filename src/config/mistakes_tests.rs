@@ -37,6 +37,12 @@ const BEYOND_A_SCHEMA: &[&str] = &[
     "the name of a variable",
     "write a list such as `[${HOST}, x]`",
     "is not set",
+    "and so is `log`",
+    "no queue, producer, consumer or worker is called",
+    "stops nothing",
+    "there is no producer called",
+    "listeners[0].accumulate",
+    "there is no key to check them with",
 ];
 
 #[test]
