@@ -435,7 +435,7 @@ fn consumer(tables: Tables) -> Value {
                 "What becomes of a message whose signature is not good. Default: off.",
                 json!({ "anyOf": [
                     choice(&["off", "warn", "require"]),
-                    { "const": false },
+                    { "enum": [false] },
                     object("How strict it is, and where its messages may have been sent to.", &[
                         key(&["mode"], "off: nobody looks; warn: it is handled and that is logged; require: it is dead-lettered.", choice(&["off", "warn", "require"])),
                         key(&["origins"], "Other queues whose messages come here.", texts()),
