@@ -483,7 +483,7 @@ fn exit_codes() -> Value {
     let codes = json!({
         "type": ["object", "null"],
         "propertyNames": { "pattern": format!("^({CODE}(-{CODE})?|other|signal|timeout|preset)$") },
-        "properties": { "preset": choice(&presets) },
+        "properties": { "preset": described("The codes of another tool.", choice(&presets)) },
         "additionalProperties": choice(&["ack", "retry", "reject"]),
     });
     json!({ "anyOf": [choice(&presets), codes] })
@@ -554,4 +554,9 @@ fn command() -> Value {
         ],
     );
     required(command, &["run", "allow"])
+}
+
+fn described(meaning: &str, mut shape: Value) -> Value {
+    shape["description"] = json!(meaning);
+    shape
 }
