@@ -99,6 +99,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "signals",
             "observe",
             "watchdog",
+            "events",
+            "residents",
             "cli",
             "context",
         ],

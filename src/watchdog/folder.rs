@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! key             random bytes that digests of configurations are made with
+//! listeners.json  the workers that listeners hear of
 //! events.jsonl    what was started and stopped, one JSON document a line
 //! W.stopped       the operator wants worker W stopped
 //! W.turn          locked by the keeper of W that restarts its instance in turn
