@@ -1,4 +1,4 @@
-//! `qctl __notify FILE`: tells the listeners of a configuration what has happened to a worker. Keepers start it, with the
+//! `qctl __notify FILE LOCK`: tells the listeners of a configuration what has happened to a worker. Keepers start it, with the
 //! events as lines of JSON on its standard input; what it says stands in the worker's log.
 
 use std::ffi::OsString;
@@ -18,9 +18,12 @@ use crate::error::{Error, Result};
 use crate::events::{Event, Listeners, ProcessEvent};
 use crate::logging::Logging;
 use crate::residents::Guard;
+use crate::watchdog::wait_in_line;
 
 /// Whoever has not heard by then is not told again.
 const AT_MOST: Duration = Duration::from_mins(5);
+/// What was told before may take so long, before it is overtaken.
+const IN_LINE: Duration = Duration::from_secs(10);
 /// The wait before a configuration that cannot be read is read again; it doubles.
 const AGAIN: Duration = Duration::from_secs(1);
 /// The longest.
@@ -42,6 +45,13 @@ pub fn main(arguments: &[OsString]) -> u8 {
         tracing::error!("which configuration's listeners are to be told was not said");
         return Error::usage("").exit_code();
     };
+    // Held to the end.
+    let turn = arguments.get(3).and_then(|lock| wait_in_line(lock.as_ref(), IN_LINE));
+    if turn.is_none() {
+        tracing::warn!(
+            "listeners are still being told of what was before, and may hear of what follows at the same time"
+        );
+    }
     let context = Context::new(Global {
         config: Some(file),
         output: OutputFormat::Table,

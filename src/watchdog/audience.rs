@@ -4,14 +4,15 @@
 //! worker is started anew for it.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{open_to_read, open_with_mode, unwritable};
-use super::folder::Folder;
+use super::files::{open_to_read, open_with_mode, try_lock, unwritable};
+use super::folder::{Folder, InstanceId};
 use crate::error::Result;
 
 /// The hidden subcommand that tells listeners.
@@ -32,7 +33,7 @@ pub struct Audience {
 /// How listeners are told: the process that tells them reads the configuration, which a keeper does not.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Notifying {
-    /// The program and its arguments.
+    /// The program and its arguments; behind them comes the lock of those that tell of the same instance.
     pub argv: Vec<String>,
     /// Its whole environment.
     pub env: Vec<(String, String)>,
@@ -40,7 +41,25 @@ pub struct Notifying {
     pub cwd: PathBuf,
 }
 
+/// Waits until whoever told of the same instance before is done, so that events are heard in their order; `None`: it was not
+/// done by then.
+pub fn wait_in_line(lock: &Path, within: Duration) -> Option<File> {
+    let until = Instant::now() + within;
+    loop {
+        match try_lock(lock) {
+            Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
+            // Without a lock it goes on without an order.
+            taken => return taken.ok().flatten(),
+        }
+    }
+}
+
 impl Folder {
+    /// The lock of whoever tells of this instance.
+    pub(super) fn telling(&self, id: &InstanceId) -> PathBuf {
+        self.of_instance(id, "telling")
+    }
+
     fn audience(&self) -> PathBuf {
         self.path().join("listeners.json")
     }

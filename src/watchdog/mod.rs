@@ -26,7 +26,7 @@ mod status;
 mod verdict;
 mod watched;
 
-pub use audience::{Audience, Notifying, SUBCOMMAND as NOTIFY};
+pub use audience::{Audience, Notifying, SUBCOMMAND as NOTIFY, wait_in_line};
 pub use change::{Asking, Progress};
 pub use finding::{Finding, Severity};
 pub use folder::{Folder, InstanceId, wrong_with_name};

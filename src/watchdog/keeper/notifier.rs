@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Seek, Write};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -48,15 +49,16 @@ impl Notifier {
     }
 
     /// Starts a process for all that waits. What it says goes to `output`.
-    fn start(&mut self, how: &Notifying, output: Stdio) -> Result<(), String> {
+    fn start(&mut self, how: &Notifying, lock: PathBuf, output: Stdio) -> Result<(), String> {
         let lines: Vec<Vec<u8>> = self.waiting.drain(..).collect();
         let input = input(&lines.concat()).map_err(|error| error.to_string())?;
         let mut env = Environment::empty();
         for (name, value) in &how.env {
             env.set(name, value);
         }
-        let program =
-            Program::locate(how.argv.clone(), env, Some(how.cwd.clone())).map_err(|error| error.to_string())?;
+        let mut argv = how.argv.clone();
+        argv.push(lock.into_os_string().into_string().unwrap_or_default());
+        let program = Program::locate(argv, env, Some(how.cwd.clone())).map_err(|error| error.to_string())?;
         let child = Service::default()
             .start(&program, input.into(), Stdio::null(), output)
             .map_err(|error| error.to_string())?;
@@ -108,7 +110,10 @@ impl Keeper {
         let count = self.notifier.waiting.len();
         // To the log itself: it may go on when the keeper has ended.
         let output = self.log.writer().map_or_else(Stdio::inherit, Stdio::from);
-        if let Err(why) = self.notifier.start(how, output) {
+        if let Err(why) = self
+            .notifier
+            .start(how, self.folder.telling(&self.plan.spec.id), output)
+        {
             self.log
                 .note(&format!("listeners are not told of {count} events: {why}"));
         }
