@@ -274,6 +274,20 @@ fn the_foreground_waits_until_the_last_end_was_told() {
 }
 
 #[test]
+fn the_script_of_the_manual_hears_of_ends() {
+    let yard = yard("  - { on: [process_started, process_stopped], queue: w, run: [./listener.sh] }");
+    let script = yard.place.script("listener.sh", "");
+    let manual = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/workers/listener.sh");
+    fs::copy(manual, script).unwrap();
+    start(&yard);
+    kill(yard.pid("w", 1), Signal::KILL);
+    wait_for("the end", || {
+        yard.place.read("ends.txt") == "w.1 ended: killed by SIGKILL\n"
+    });
+    yard.finish();
+}
+
+#[test]
 fn what_makes_no_sense_for_workers_is_refused() {
     let base = "connections: { local: 'sqlite://./queue.db' }\nproducers: { jobs: {} }\nlisteners:\n";
     for (listener, told) in [
