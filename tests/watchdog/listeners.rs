@@ -129,9 +129,10 @@ fn a_listener_that_hangs_holds_nothing_up() {
     let yard = yard(
         "  - { on: [process_started, process_stopped], priority: 9, timeout: 2m, run: [./hang] }\n  - { on: [process_started, process_stopped], accumulate: heard }",
     );
-    yard.place.script("hang", "echo x >>hung; exec sleep 600");
+    yard.place.script("hang", "echo $$ >>hung; exec sleep 600");
     let begun = Instant::now();
-    start(&yard);
+    yard.place.script("idle", "sleep 1000 & exec sleep 1000");
+    yard.dog(&["start"], 0);
     let first = yard.pid("w", 1);
     kill(first, Signal::KILL);
     let second = yard.wait_new_pid("w", 1, first);
@@ -139,6 +140,14 @@ fn a_listener_that_hangs_holds_nothing_up() {
     // The one with the lower priority does not wait for the other one.
     wait_for("the first event", || !lines(&yard, "heard").is_empty());
     wait_for("the hanging program", || !yard.place.read("hung").is_empty());
+    // What a worker leaves behind is ended, and those that tell are not.
+    let v = yard.pid("v", 1);
+    wait_for("both hanging programs", || yard.place.read("hung").lines().count() == 2);
+    kill(v, Signal::KILL);
+    yard.wait_new_pid("v", 1, v);
+    for pid in yard.place.read("hung").lines() {
+        assert!(is_running(pid.parse().unwrap()), "the listener was ended");
+    }
     let keeper = yard.keeper("w", 1);
     yard.finish();
     assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", begun.elapsed());
@@ -284,6 +293,21 @@ fn the_script_of_the_manual_hears_of_ends() {
     wait_for("the end", || {
         yard.place.read("ends.txt") == "w.1 ended: killed by SIGKILL\n"
     });
+    yard.finish();
+}
+
+#[test]
+fn a_keeper_that_waits_leaves_no_zombie_either() {
+    let yard = Yard::with(&format!(
+        "{STORE}workers:\n  w: {{ run: [./picky] }}\nlisteners:\n  - {{ on: process_stopped, accumulate: heard }}\n"
+    ));
+    yard.place.script("picky", "exit 78");
+    yard.dog(&["start"], 78);
+    wait_for("the event", || lines(&yard, "heard").len() == 1);
+    let keeper = yard.keeper("w", 1);
+    wait_for("no process that tells", || yard.notifiers().is_empty());
+    wait_for("no zombie", || zombies(keeper).is_empty());
+    yard.wait_state("w", 1, "parked");
     yard.finish();
 }
 
