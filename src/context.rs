@@ -13,7 +13,7 @@ use tracing::level_filters::LevelFilter;
 use crate::cli::Global;
 use crate::config::{self, Config, ConnectionEntry, ConsumerEntry, ProducerEntry, Surroundings};
 use crate::error::{Error, Result};
-use crate::events::{ListenerContext, Listeners};
+use crate::events::{EventKind, ListenerContext, Listeners};
 use crate::output::{Output, one_line};
 use crate::process;
 use crate::producer::{Producer, ProducerSettings};
@@ -189,9 +189,22 @@ impl Workplace<'_> {
         }
     }
 
-    /// The listeners of the configuration, whose children this guard watches over.
+    /// The listeners that hear of messages, whose children this guard watches over.
     pub fn listeners(&self, guard: &Arc<Guard>) -> Result<Arc<Listeners>> {
-        if self.config.listeners.is_empty() {
+        self.listeners_of(|kind| !kind.is_of_processes(), guard)
+    }
+
+    /// The listeners that hear of workers, whose children this guard watches over.
+    pub fn process_listeners(&self, guard: &Arc<Guard>) -> Result<Arc<Listeners>> {
+        self.listeners_of(EventKind::is_of_processes, guard)
+    }
+
+    fn listeners_of(&self, wanted: impl Fn(EventKind) -> bool, guard: &Arc<Guard>) -> Result<Arc<Listeners>> {
+        let entries = self.config.listeners.iter();
+        let mut entries = entries
+            .filter(|entry| entry.on.iter().any(|kind| wanted(*kind)))
+            .peekable();
+        if entries.peek().is_none() {
             return Ok(Arc::default());
         }
         let sending = ConnectOptions {
@@ -203,7 +216,7 @@ impl Workplace<'_> {
             sender: Arc::new(Producers::new(&self.config, sending)),
             place: String::new(),
         };
-        let entries = self.config.listeners.iter().map(|entry| entry.build(&context));
+        let entries = entries.map(|entry| entry.build(&context));
         Ok(Arc::new(Listeners::new(entries.collect::<Result<_>>()?)))
     }
 

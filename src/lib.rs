@@ -137,6 +137,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             .install();
         }));
     }
+    if arguments.get(1).is_some_and(|word| word == watchdog::NOTIFY) {
+        return ExitCode::from(commands::notify::main(&arguments));
+    }
     match commands::completions::answer(&arguments) {
         Ok(false) => {}
         Ok(true) => return ExitCode::SUCCESS,

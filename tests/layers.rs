@@ -106,6 +106,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "signals",
             "observe",
             "watchdog",
+            "events",
+            "residents",
             "cli",
             "context",
         ],

@@ -10,6 +10,7 @@ pub mod man;
 pub mod managedriver;
 pub mod managequeue;
 mod new_file;
+pub mod notify;
 pub mod queuecommand;
 pub mod queuemessage;
 pub mod sending;

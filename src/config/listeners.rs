@@ -83,9 +83,9 @@ fn listener(setting: &Setting, names: &Names<'_>) -> Result<ListenerEntry> {
         }
     }
     settings.check_unknown()?;
-    let kinds = || KINDS.iter().map(|spec| spec.kind).collect::<Vec<_>>().join(", ");
+    let all = || KINDS.iter().map(|spec| spec.kind).collect::<Vec<_>>().join(", ");
     let Some((spec, inner)) = chosen else {
-        return Err(setting.error(format!("says nothing to do; give it one of {}", kinds())));
+        return Err(setting.error(format!("says nothing to do; give it one of {}", all())));
     };
     let Some(on) = on else {
         return Err(settings.missing("on", format!("the events that it hears of, among {}", events())));
@@ -116,6 +116,17 @@ fn listener(setting: &Setting, names: &Names<'_>) -> Result<ListenerEntry> {
             format!(
                 "is `stop`, and {} stops nothing: it has happened; `wait` and `skip` are left",
                 kind.name()
+            ),
+        ));
+    }
+    if let Some(of_processes) = kinds.iter().find(|kind| kind.is_of_processes())
+        && matches!(spec.kind, "requeue" | "stop")
+    {
+        return Err(settings.error(
+            spec.kind,
+            format!(
+                "is about messages, and {} is about a worker; name events of messages in `on`",
+                of_processes.name()
             ),
         ));
     }

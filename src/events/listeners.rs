@@ -73,6 +73,7 @@ pub enum Policy {
 }
 
 /// A listener, and what it hears of.
+#[derive(Clone)]
 pub struct Entry {
     /// Where it is configured, for the log.
     pub place: String,
@@ -127,6 +128,14 @@ impl Listeners {
         // A stable sort: of the same priority, the first written hears first.
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.priority));
         Self { entries }
+    }
+
+    /// Each of them by itself, those with the highest priority first.
+    pub fn apart(&self) -> Vec<Self> {
+        let alone = |entry: &Entry| Self {
+            entries: vec![entry.clone()],
+        };
+        self.entries.iter().map(alone).collect()
     }
 
     /// Whether anyone wants to hear of this.
@@ -235,8 +244,13 @@ impl Entry {
                     .because(error));
                 }
                 Policy::Wait => {
+                    let held = if event.kind.is_of_processes() {
+                        ""
+                    } else {
+                        "what it is about waits, and "
+                    };
                     tracing::warn!(listener = %place, event = name, %error, again_ms = wait.as_millis() as u64,
-                        "the listener did not hear it; what it is about waits, and it is told again");
+                        "the listener did not hear it; {held}it is told again");
                 }
             }
             tokio::select! {

@@ -159,10 +159,10 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts the program in a session of its own, with nothing to read and `output` for all that it writes. Must be called
+    /// Starts the program in a session of its own. Must be called
     /// by a process of one thread.
-    pub fn start(&self, program: &Program, stdout: Stdio, stderr: Stdio) -> Result<Child, SpawnError> {
-        let mut command = program.ungrouped(Stdio::null(), stdout, stderr);
+    pub fn start(&self, program: &Program, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Child, SpawnError> {
+        let mut command = program.ungrouped(stdin, stdout, stderr);
         let service = self.clone();
         // SAFETY: the process has one thread, so no lock is held by anyone else in its copy, and the closure may allocate
         // and call what it likes.

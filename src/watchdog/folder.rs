@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! key             random bytes that digests of configurations are made with
+//! listeners.json  the workers that listeners hear of
 //! events.jsonl    what was started and stopped, one JSON document a line
 //! W.stopped       the operator wants worker W stopped
 //! W.turn          locked by the keeper of W that restarts its instance in turn
@@ -9,6 +10,7 @@
 //! W.N.lock        locked by the keeper of instance N
 //! W.N.next        locked by the keeper that is to take over
 //! W.N.state       the keeper's record
+//! W.N.telling     locked by whoever tells listeners of instance N
 //! W.N.beat        the worker's heartbeat
 //! log/W.N.log     what the worker prints
 //! ```
@@ -187,7 +189,7 @@ impl Folder {
         self.path.join(format!("{}.turn", encoded(worker)))
     }
 
-    fn of_instance(&self, id: &InstanceId, what: &str) -> PathBuf {
+    pub(super) fn of_instance(&self, id: &InstanceId, what: &str) -> PathBuf {
         self.path.join(format!("{}.{}.{what}", encoded(&id.worker), id.number))
     }
 

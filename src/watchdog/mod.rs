@@ -7,6 +7,7 @@
 //! Who keeps an instance holds its lock, which ends with the process. A process is signalled only if its
 //! number, its start time and the life of the system are those that were written down.
 
+mod audience;
 pub mod beat;
 mod change;
 mod check;
@@ -25,6 +26,7 @@ mod status;
 mod verdict;
 mod watched;
 
+pub use audience::{Audience, Notifying, SUBCOMMAND as NOTIFY, wait_in_line};
 pub use change::{Asking, Progress};
 pub use finding::{Finding, Severity};
 pub use folder::{Folder, InstanceId, wrong_with_name};

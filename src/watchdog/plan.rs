@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::audience::Notifying;
 use super::folder::{Folder, InstanceId, encoded};
 use super::verdict::Backoff;
 use crate::process::{Account, Limit, Service};
@@ -126,6 +127,8 @@ pub(super) struct Plan {
     /// Whose home and name the worker finds in its environment.
     pub(super) account: Account,
     pub(super) task: Task,
+    /// How listeners are told. No part of the digest: a change of it is no reason to start a worker anew.
+    pub(super) notifying: Option<Notifying>,
     pub(super) talk: Option<Talk>,
 }
 

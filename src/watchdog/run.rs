@@ -23,6 +23,8 @@ use crate::error::{Error, Result};
 
 /// All is looked at this often, for what others may have done to it.
 const EVERY: Duration = Duration::from_secs(5);
+/// How long listeners may take to hear of the last ends: where this is the first process of a container, they end with it.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 /// A keeper that does not stay is started again no more often than this.
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);
 
@@ -259,7 +261,29 @@ impl Runner<'_> {
                     tracing::info!(worker = %found.id, "{}", found.text);
                 }
             },
-        )
+        )?;
+        if site.folder.is_any_heard() {
+            self.wait_for_listeners(asking == Asking::Now);
+        }
+        Ok(())
+    }
+
+    /// Waits until those that tell listeners have done so; a signal ends the wait.
+    fn wait_for_listeners(&mut self, mut in_haste: bool) {
+        let until = Instant::now() + LAST_WORDS;
+        // They were the keepers' children, and are this process's now, as nothing else is.
+        while tree::reap().left {
+            if in_haste || Instant::now() >= until {
+                tracing::warn!("listeners are still being told of the last ends; it goes on without this process");
+                return;
+            }
+            self.ping();
+            let _ = poll(
+                &mut [PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN)],
+                Timespec::try_from(Duration::from_millis(50)).ok().as_ref(),
+            );
+            in_haste = self.hear() == Heard::Stop;
+        }
     }
 }
 

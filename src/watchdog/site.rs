@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use super::audience::Notifying;
 use super::folder::{Folder, InstanceId};
 use super::keeper::{Reply, SUBCOMMAND};
 use super::marks::{KEEPER, mark};
@@ -48,6 +49,8 @@ pub struct Site {
     pub account: Account,
     /// Variables that every worker has from here; they are no reason to start one anew.
     pub inherited: Vec<(String, String)>,
+    /// How listeners are told of what happens to workers; `None`: not at all.
+    pub notifying: Option<Notifying>,
     /// How keepers speak on standard error; `None`: not at all.
     pub talk: Option<Talk>,
     /// The boot and pid namespace.
@@ -83,6 +86,7 @@ impl Site {
             program,
             account,
             inherited: Vec::new(),
+            notifying: None,
             talk: None,
             life,
         })
@@ -101,6 +105,7 @@ impl Site {
             inherited: self.inherited.clone(),
             account,
             task,
+            notifying: self.notifying.clone(),
             talk: self.talk,
         };
         let start = || -> io::Result<Starting> {

@@ -156,6 +156,78 @@ fn a_listener_can_swallow_a_message_and_the_next_one_is_unharmed() {
     }
 }
 
+/// A file of the manual's.
+fn document(name: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn the_listeners_of_the_manual_do_what_they_say() {
+    let place = place(
+        "  - { on: [message_received, message_consumed], program: [python3, listener.py] }\n  \
+           - { on: message_received, run: [./listener.sh] }",
+    );
+    place.write("listener.py", document("workers/listener.py"));
+    // As it is, but for the right to be executed.
+    let script = place.script("listener.sh", "");
+    std::fs::write(script, document("workers/listener.sh")).unwrap();
+    queue(&place, &["good", "a test", "fine"]);
+    let told = drain(&place);
+    assert_eq!(lines(&place, "worked"), ["good", "fine"], "{told}");
+    place.write("maintenance", "");
+    queue(&place, &["last", "not yet"]);
+    let run = place.run(["consumer", "jobs"]).any_stderr().check();
+    assert!(
+        run.stderr.contains("Stopped because: listeners[1].run"),
+        "{}",
+        run.stderr
+    );
+    assert_eq!(lines(&place, "worked"), ["good", "fine", "last"]);
+}
+
+#[test]
+fn the_samples_of_the_manual_are_whole() {
+    let manual = document("listeners.md");
+    let block = |kind: &str, at: usize| {
+        let start = manual.match_indices(&format!("```{kind}\n")).nth(at).unwrap().0 + kind.len() + 4;
+        let end = start + manual[start..].find("```").unwrap();
+        manual[start..end].to_owned()
+    };
+    // Each of the events, with the members that are told in truth.
+    let place = place(
+        "  - { on: [message_sent, message_received, message_consumed, message_consumption_failed], accumulate: heard }",
+    );
+    queue(&place, &["good", "bad"]);
+    drain(&place);
+    let members = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let real = place.read("heard");
+    let real: Vec<Value> = real.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let samples = block("json", 0);
+    let samples: Vec<Value> = samples
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(samples.len(), 6);
+    for sample in &samples[..4] {
+        let same = real.iter().find(|event| event["event"] == sample["event"]).unwrap();
+        let ignored = |mut members: Vec<String>| {
+            // Only where the message has one.
+            members.retain(|name| name != "content_type");
+            members
+        };
+        assert_eq!(ignored(members(sample)), ignored(members(same)), "{same}");
+    }
+    // And the configurations can be read.
+    for at in [0, 1] {
+        let yaml = block("yaml", at);
+        let place = Place::with_config(&format!(
+            "connections: {{ local: 'sqlite://./queue.db' }}\nproducers: {{ mail: {{}}, later: {{}} }}\nconsumers: {{ mail: {{ handler: noop }} }}\n{yaml}"
+        ));
+        place.run(["config", "check"]).any_stdout().any_stderr().check();
+    }
+}
+
 #[test]
 fn who_waits_for_a_message_that_is_swallowed_is_not_told_that_it_is_done() {
     let place = Place::with_config(&format!(

@@ -149,6 +149,23 @@ impl Yard {
         found
     }
 
+    /// The processes that tell listeners.
+    pub fn notifiers(&self) -> Vec<u32> {
+        let root = self.place.root().display().to_string();
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).into_owned();
+            if line.contains("\0__notify\0") && line.contains(&root) {
+                found.push(pid);
+            }
+        }
+        found
+    }
+
     /// Nothing of it runs.
     pub fn assert_gone(&self) {
         let left = self.processes();
@@ -168,7 +185,8 @@ impl Drop for Yard {
         // Whatever has become of the test, and of its configuration.
         let until = Instant::now() + Duration::from_secs(10);
         loop {
-            let left = self.processes();
+            let mut left = self.processes();
+            left.extend(self.notifiers());
             if left.is_empty() || Instant::now() > until {
                 return;
             }

@@ -18,6 +18,7 @@ mod gaps;
 mod hearts;
 mod identity;
 mod kills;
+mod listeners;
 mod reports;
 mod samples;
 mod services;

@@ -11,9 +11,11 @@ use crate::config::{Config, WorkerEntry, WorkerRuns, those_there_are};
 use crate::context::{Context, program};
 use crate::error::{Error, Result};
 use crate::handlers::HandlerContext;
-use crate::process::{Account, Environment, Limit};
+use crate::process::{Account, DEFAULT_PATH, Environment, Limit};
 use crate::settings::{Settings, parse_duration};
-use crate::watchdog::{Backoff, Folder, InstanceId, Loaded, STOP_WITHIN, Site, Spec, Wanted, wrong_with_name};
+use crate::watchdog::{
+    Audience, Backoff, Folder, InstanceId, Loaded, NOTIFY, Notifying, STOP_WITHIN, Site, Spec, Wanted, wrong_with_name,
+};
 
 /// A consumer's heart beats every few seconds; this is many of them.
 const HEARTBEAT: Duration = Duration::from_mins(1);
@@ -64,6 +66,14 @@ pub(super) fn load(context: &Context, names: &[String], purpose: Purpose) -> Res
     let program = program()?;
     let mut site = Site::new(folder, file.display().to_string(), program.clone(), account)?;
     site.inherited = inherited();
+    if purpose == Purpose::Change
+        && let Err(error) = site.folder.set_audience(&audience(config))
+    {
+        // Workers are looked after all the same.
+        context
+            .output
+            .warn(format_args!("listeners hear of workers as before: {error}"));
+    }
     let key = match purpose {
         Purpose::Change => Some(site.folder.key()?),
         Purpose::Look => site.folder.read_key(),
@@ -75,6 +85,7 @@ pub(super) fn load(context: &Context, names: &[String], purpose: Purpose) -> Res
         checker: RefCell::new(Checker::of("consumer")),
         key: key.as_deref(),
     };
+    site.notifying = Some(maker.notifying(&site.account)?);
     let mut roster = Vec::new();
     for entry in config.workers.values() {
         roster.extend(maker.instances(entry)?);
@@ -85,6 +96,18 @@ pub(super) fn load(context: &Context, names: &[String], purpose: Purpose) -> Res
         roster,
         files: config.files.clone(),
     })
+}
+
+/// The workers that listeners hear of.
+fn audience(config: &Config) -> Audience {
+    let mut audience = Audience::default();
+    for entry in &config.listeners {
+        if entry.on.iter().any(|kind| kind.is_of_processes()) {
+            audience.all |= entry.of.is_empty();
+            audience.workers.extend(entry.of.iter().cloned());
+        }
+    }
+    audience
 }
 
 /// Refuses names that no worker has, or has had.
@@ -249,14 +272,30 @@ impl Maker<'_> {
             .collect()
     }
 
+    /// How listeners are told of workers: as the user who looks after these, with what a consumer would have.
+    fn notifying(&self, account: &Account) -> Result<Notifying> {
+        let mut env: Vec<(String, String)> = [
+            ("PATH", DEFAULT_PATH),
+            ("HOME", &account.home),
+            ("USER", &account.name),
+            ("LOGNAME", &account.name),
+            ("SHELL", &account.shell),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+        env.extend(inherited());
+        env.extend(self.variables());
+        Ok(Notifying {
+            argv: vec![text(self.program)?, NOTIFY.to_owned(), text(self.file)?],
+            env,
+            cwd: self.file.parent().unwrap_or(Path::new("/")).to_owned(),
+        })
+    }
+
     fn argv(&self, entry: &WorkerEntry, number: u32) -> Result<Vec<String>> {
         let (name, options) = match &entry.runs {
             WorkerRuns::Program(argv) => return Ok(argv.clone()),
             WorkerRuns::Consumer { name, options } => (name, options),
-        };
-        let text = |path: &Path| {
-            let text = path.to_str().map(str::to_owned);
-            text.ok_or_else(|| Error::config(format!("the path {} is not UTF-8; rename it", path.display())))
         };
         let mut argv = vec![
             text(self.program)?,
@@ -294,6 +333,16 @@ impl Maker<'_> {
         }
         add(&consumer.topology);
         add(&connection.settings.to_setting().resolved()?);
+        let names = [consumer.name.as_str(), consumer.queue.name.as_str()];
+        for listener in &self.config.listeners {
+            // What keepers tell of, the worker itself does not.
+            let on: Vec<_> = listener.on.iter().filter(|kind| !kind.is_of_processes()).collect();
+            let is_of_this = listener.of.is_empty() || listener.of.iter().any(|name| names.contains(&name.as_str()));
+            if !on.is_empty() && is_of_this {
+                add(&(on, listener.priority, listener.policy, listener.within));
+                add(&(listener.spec.kind, listener.settings.to_setting().resolved()?));
+            }
+        }
         for (name, command) in &self.config.written_commands {
             add(&(name, command.resolved()?));
         }
@@ -352,6 +401,11 @@ fn secret_files(settings: &Settings) -> Vec<PathBuf> {
     keys.iter()
         .filter_map(|key| read.file_path(&[key]).ok().flatten())
         .collect()
+}
+
+fn text(path: &Path) -> Result<String> {
+    let text = path.to_str().map(str::to_owned);
+    text.ok_or_else(|| Error::config(format!("the path {} is not UTF-8; rename it", path.display())))
 }
 
 /// A consumer's own exit code for a limit.

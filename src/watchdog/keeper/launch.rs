@@ -92,7 +92,7 @@ impl Keeper {
         let child = self
             .plan
             .service()
-            .start(&program, output()?, output()?)
+            .start(&program, Stdio::null(), output()?, output()?)
             .map_err(|error| error.to_string())?;
         Ok((Pid::from_child(&child), beat.ok()))
     }
@@ -184,6 +184,7 @@ impl Keeper {
         };
         // A full disk must not stop a worker.
         let _ = self.journal.append(&told);
+        self.notify(&told);
     }
 }
 

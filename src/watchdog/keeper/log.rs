@@ -80,6 +80,11 @@ impl Log {
         }
     }
 
+    /// For a process that appends to it by itself.
+    pub(super) fn writer(&self) -> Option<File> {
+        self.file.as_ref()?.try_clone().ok()
+    }
+
     /// Appends a line of the keeper's own.
     pub(super) fn note(&mut self, text: &str) {
         self.append(format!("{} qctl: {text}\n", now()).as_bytes());

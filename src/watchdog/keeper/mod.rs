@@ -7,6 +7,7 @@
 
 mod launch;
 mod log;
+mod notifier;
 mod running;
 mod steps;
 mod strays;
@@ -27,6 +28,7 @@ use rustix::stdio as standard;
 use serde::{Deserialize, Serialize};
 
 use self::log::Log;
+use self::notifier::Notifier;
 use self::running::Running;
 use self::strays::Strays;
 use super::files;
@@ -143,6 +145,7 @@ struct Keeper {
     output: (OwnedFd, OwnedFd),
     log: Log,
     journal: Journal,
+    notifier: Notifier,
     asked: Asked,
     phase: Phase,
     turn: Option<File>,
@@ -200,6 +203,7 @@ impl Keeper {
         Ok(Self {
             log: Log::open(plan.spec.log_file(&folder), plan.spec.log_size, plan.spec.log_keep),
             journal: Journal::at(folder.events()),
+            notifier: Notifier::default(),
             restart_on: Watched::new(&plan.spec.restart_on),
             output: output_pipe()?,
             plan,
@@ -235,6 +239,7 @@ impl Keeper {
             self.take_output();
         }
         self.take_output();
+        self.notify_rest();
     }
 
     fn is_stopping(&self) -> bool {

@@ -149,6 +149,11 @@ impl Keeper {
             Phase::Sweeping { since, ended, end } => self.step_sweeping(since, ended, end),
             Phase::Over => Phase::Over,
         };
+        if !matches!(self.phase, Phase::Running(_) | Phase::Sweeping { .. }) {
+            // Those that tell listeners: without a worker there is no other child.
+            self.reap();
+        }
+        self.notify_next();
     }
 
     fn step_succeeding(&mut self, mut this: Succession) -> Phase {
@@ -217,7 +222,7 @@ impl Keeper {
     }
 
     fn step_running(&mut self, mut running: Running) -> Phase {
-        if let Some(status) = tree::reap().of(running.pid) {
+        if let Some(status) = self.reap().of(running.pid) {
             let end = match running.ending.as_ref().map(|ending| &ending.why) {
                 Some(Why::Hung(_)) => End::Hung,
                 _ => end_of(status),
@@ -279,8 +284,8 @@ impl Keeper {
     }
 
     fn step_sweeping(&mut self, since: Instant, ended: Running, end: End) -> Phase {
-        if tree::reap().left {
-            tree::kill(since.elapsed() < COMPANION);
+        if self.reap().left {
+            tree::kill(since.elapsed() < COMPANION, self.notifier.telling());
             return Phase::Sweeping { since, ended, end };
         }
         self.record.worker = None;

@@ -15,7 +15,7 @@ pub(in crate::watchdog) struct Reaped {
     /// Those that have, and how.
     pub(super) ended: Vec<(Pid, WaitStatus)>,
     /// There are others that live.
-    pub(super) left: bool,
+    pub(in crate::watchdog) left: bool,
 }
 
 impl Reaped {
@@ -42,9 +42,18 @@ pub(in crate::watchdog) fn reap() -> Reaped {
     }
 }
 
-/// Kills every descendant. The guardian of a consumer is spared as long as `patient`: it ends the consumer's children in the
+/// Whether there is a child that is none of these. They must not have been waited for.
+pub(super) fn has_others(these: &[Pid]) -> bool {
+    let own = getpid().as_raw_nonzero().get();
+    all_pids()
+        .into_iter()
+        .filter(|pid| !these.contains(pid))
+        .any(|pid| Stat::of(pid).is_some_and(|stat| stat.parent == own))
+}
+
+/// Kills every descendant, but for these children and what they have started. The guardian of a consumer is spared as long as `patient`: it ends the consumer's children in the
 /// right order, and then itself.
-pub(super) fn kill(patient: bool) {
+pub(super) fn kill(patient: bool, spared: &[Pid]) {
     let mut children: HashMap<i32, Vec<Identity>> = HashMap::new();
     for pid in all_pids() {
         if let Some(stat) = Stat::of(pid) {
@@ -57,6 +66,9 @@ pub(super) fn kill(patient: bool) {
     let mut open = vec![getpid().as_raw_nonzero().get()];
     while let Some(parent) = open.pop() {
         for child in children.remove(&parent).unwrap_or_default() {
+            if spared.iter().any(|pid| pid.as_raw_nonzero().get() == child.pid) {
+                continue;
+            }
             open.push(child.pid);
             let is_spared = || patient && Pid::from_raw(child.pid).is_some_and(is_companion);
             if let Some(found) = child.find()
