@@ -114,6 +114,8 @@ pub enum EndReason {
     Failures(u64),
     /// A listener wants it; where that one is configured.
     Listener(String),
+    /// The handler has had enough: why.
+    Enough(String),
     /// A listener that must hear did not: which, and why.
     Unheard(String),
 }
