@@ -274,7 +274,9 @@ async fn serve(
     progress: &mut Progress,
 ) -> Result<After> {
     let slots = if handler.in_process() {
-        settings.concurrency.max(IN_PROCESS_SLOTS)
+        // What such a handler holds it may begin, and so begins in the order of the queue.
+        let held = settings.prefetch.unwrap_or_default();
+        settings.concurrency.max(IN_PROCESS_SLOTS).max(held)
     } else {
         settings.concurrency.max(1)
     };

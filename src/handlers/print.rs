@@ -84,8 +84,10 @@ impl Handler for Print {
         let Some(press) = self.press.get() else {
             return Outcome::WorkerFault("the handler `print` was not prepared".to_owned());
         };
+        // Given before anything is waited for: calls wait in no order.
+        let printing = press.print(self.format.line(&call));
         let printed = tokio::select! {
-            printed = press.print(self.format.line(&call)) => printed,
+            printed = printing => printed,
             () = call.cancel.cancelled() => return Outcome::Cancelled,
         };
         match printed {

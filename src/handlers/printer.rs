@@ -76,13 +76,16 @@ impl Press {
         Ok(Self(sender))
     }
 
-    /// Prints all of these bytes, behind all that was given before. What is no longer waited for when its turn comes is left
-    /// out.
-    pub(super) async fn print(&self, bytes: Vec<u8>) -> Result<(), Trouble> {
+    /// Prints all of these bytes, behind all that was given before: the call gives them, its future waits. What is no longer
+    /// waited for when its turn comes is left out.
+    pub(super) fn print(&self, bytes: Vec<u8>) -> impl Future<Output = Result<(), Trouble>> + use<> {
         let (answer, answered) = oneshot::channel();
-        let ended = || Trouble::Broken("the thread that prints has ended".to_owned());
-        self.0.send(Piece { bytes, answer }).map_err(|_| ended())?;
-        answered.await.unwrap_or_else(|_| Err(ended()))
+        // What cannot be sent drops its answer.
+        let _ = self.0.send(Piece { bytes, answer });
+        async move {
+            let ended = || Trouble::Broken("the thread that prints has ended".to_owned());
+            answered.await.unwrap_or_else(|_| Err(ended()))
+        }
     }
 }
 
@@ -164,8 +167,6 @@ mod tests {
     use std::io;
     use std::sync::{Arc, Mutex};
 
-    use futures_util::FutureExt;
-
     use super::{Press, Printer, Trouble};
 
     /// Takes so many bytes in all, then says that the disk is full; and takes all when `room` is raised.
@@ -223,15 +224,11 @@ mod tests {
             Ok(bytes.len())
         }))
         .unwrap();
-        let mut first = Box::pin(press.print(b"1".to_vec()));
-        assert!((&mut first).now_or_never().is_none());
+        let first = press.print(b"1".to_vec());
         has_begun.recv().unwrap();
         // While the first is being printed, two more are given and one of them is given up.
-        let mut second = Box::pin(press.print(b"2".to_vec()));
-        let mut third = Box::pin(press.print(b"3".to_vec()));
-        assert!((&mut second).now_or_never().is_none());
-        assert!((&mut third).now_or_never().is_none());
-        drop(second);
+        drop(press.print(b"2".to_vec()));
+        let third = press.print(b"3".to_vec());
         go_on.send(()).unwrap();
         go_on.send(()).unwrap();
         assert_eq!(first.await, Ok(()));

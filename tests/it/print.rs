@@ -186,7 +186,7 @@ fn one_that_left_before_the_first_message_ends_it_too() {
 fn a_reader_that_does_not_read_keeps_nobody_from_stopping_the_consumer() {
     let place = place("{ print: { format: body } }");
     queue(&place, &format!("{}\n", "x".repeat(100_000)).repeat(5));
-    let (_reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
     let mut command = place.command();
     command.args(["consumer", "look"]);
     let log = place.path("log");
@@ -198,7 +198,7 @@ fn a_reader_that_does_not_read_keeps_nobody_from_stopping_the_consumer() {
         .unwrap();
     drop(command);
     let says = |text: &str| wait_for(text, || place.read("log").contains(text));
-    says("consuming");
+    wait_for("a full pipe", || rustix::io::ioctl_fionread(&reader).unwrap() >= 4096);
     let pid = rustix::process::Pid::from_child(&consumer);
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
     says("what runs is finished");
