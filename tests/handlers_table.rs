@@ -101,7 +101,12 @@ fn one_is_done(place: &Place, row: &Row) -> Finished {
         .any_stdout()
         .any_stderr()
         .check();
-    assert!(run.stderr.contains("(1 done, 0 not)"), "{}: {}", row.handler, run.stderr);
+    assert!(
+        run.stderr.contains("(1 done, 0 not)"),
+        "{}: {}",
+        row.handler,
+        run.stderr
+    );
     run
 }
 
@@ -182,7 +187,16 @@ fn service() {
     on_both(|connection| {
         let row = row("service", false);
         let place = place(connection, &row, &[]);
-        let call = ["queuemessage", "--kind", "service", "demo", "logger", "log", "info", "hi"];
+        let call = [
+            "queuemessage",
+            "--kind",
+            "service",
+            "demo",
+            "logger",
+            "log",
+            "info",
+            "hi",
+        ];
         queue(&place, call);
         one_is_done(&place, &row);
     });

@@ -118,7 +118,7 @@ impl PrintFormat {
                 body: Body::of(&call.message.body),
             })
             .expect("texts, numbers and JSON have a JSON form"),
-            Self::Body => call.message.body.to_vec(),
+            Self::Body => call.message.body.clone(),
         };
         line.push(b'\n');
         line

@@ -10,9 +10,11 @@ use tokio::sync::oneshot;
 /// So many bytes are written at once where more pieces than one wait.
 const AT_ONCE: usize = 64 * 1024;
 
+type Write = dyn Fn(&[u8]) -> io::Result<usize> + Send + Sync;
+
 /// Where a handler's prints go.
 #[derive(Clone)]
-pub struct Printer(Arc<dyn Fn(&[u8]) -> io::Result<usize> + Send + Sync>);
+pub struct Printer(Arc<Write>);
 
 impl Printer {
     /// Prints with this function, which writes some of the bytes and says how many, as [`io::Write::write`] does. It may
@@ -169,9 +171,12 @@ mod tests {
 
     use super::{Press, Printer, Trouble};
 
-    /// Takes so many bytes in all, then says that the disk is full; and takes all when `room` is raised.
-    fn disk(room: usize) -> (Arc<Mutex<(Vec<u8>, usize)>>, Printer) {
-        let disk = Arc::new(Mutex::new((Vec::new(), room)));
+    /// What is on it, and how many bytes more it takes.
+    type Disk = Arc<Mutex<(Vec<u8>, usize)>>;
+
+    /// Takes so many bytes in all, then says that it is full.
+    fn disk(room: usize) -> (Disk, Printer) {
+        let disk = Disk::new(Mutex::new((Vec::new(), room)));
         let on = Arc::clone(&disk);
         let printer = Printer::new(move |bytes| {
             let mut disk = on.lock().unwrap();

@@ -92,7 +92,16 @@ fn json_is_read_by_jq_a_line_at_a_time() {
 fn json_tells_all_that_is_known() {
     let place = place("{ print: { format: json } }");
     place
-        .run(["-q", "queuemessage", "--header", "colour=red", "-c", "text/plain", "look", "x"])
+        .run([
+            "-q",
+            "queuemessage",
+            "--header",
+            "colour=red",
+            "-c",
+            "text/plain",
+            "look",
+            "x",
+        ])
         .any_stdout()
         .check();
     let run = place
