@@ -9,6 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table as Grid};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -132,6 +134,25 @@ impl Output {
             talk(format_args!("{line}\n"));
         } else {
             talk(format_args!("{text}\n"));
+        }
+    }
+}
+
+/// Data of a handler: writes some of these bytes on standard output and says how many, waiting for a slow reader. It goes past
+/// the standard library's buffer, so that what is said to be written is.
+pub fn write_some(bytes: &[u8]) -> io::Result<usize> {
+    let stdout = rustix::stdio::stdout();
+    loop {
+        match rustix::io::write(stdout, bytes) {
+            // Whoever shares it may have told it not to wait.
+            Err(Errno::AGAIN) => {
+                let mut ready = [PollFd::new(&stdout, PollFlags::OUT)];
+                match poll(&mut ready, None) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            result => return result.map_err(io::Error::from),
         }
     }
 }

@@ -16,10 +16,10 @@ use crate::config::ConsumerEntry;
 use crate::consumer::{self, ConsumerSettings, EndReason, Ended, Limits, Meter, Pulse, Stop, check_hold};
 use crate::context::{Context, program};
 use crate::error::{Error, Result};
-use crate::handlers::HandlerContext;
+use crate::handlers::{HandlerContext, Printer};
 use crate::logging::Logging;
 use crate::observe::{Address, ConsumerLabels, ConsumerPage, Server};
-use crate::output::{human_bytes, human_duration};
+use crate::output::{self, human_bytes, human_duration};
 use crate::queue::Binding;
 use crate::settings::SecretSource;
 use crate::signals;
@@ -141,12 +141,13 @@ pub fn run(args: &ConsumerArgs, context: &Context) -> Result<Outcome> {
     let connection = place.connection_or(args.connection.given(), &entry.connection)?;
     let mut settings = settings(args, &entry);
     settings.topology.check_names()?;
-    let handler_context = HandlerContext::new(
+    let mut handler_context = HandlerContext::new(
         place.config.commands.clone(),
         entry.exit_codes.clone(),
         program()?,
         settings.concurrency,
     );
+    handler_context.printer = Printer::new(output::write_some);
     settings.listeners = place.listeners(&handler_context.guard)?;
     settings.verifier = place.verifier(&entry)?;
     let handler = (entry.handler.parse)(entry.handler_settings.clone(), &handler_context)?;
@@ -318,6 +319,7 @@ fn tell(args: &ConsumerArgs, context: &Context, ended: &Ended) -> Outcome {
         EndReason::Interrupted => ("asked to stop twice".to_owned(), Outcome::INTERRUPTED),
         EndReason::Limit(limit) => (format!("limit reached: {limit}"), Outcome(args.limit_exit_code)),
         EndReason::Listener(by) => (format!("{by} wants it"), Outcome::DONE),
+        EndReason::Enough(why) => (why.clone(), Outcome::DONE),
         EndReason::Unheard(why) => (why.clone(), Outcome(75)),
         EndReason::Failures(count) => (format!("{count} failures in a row"), Outcome(75)),
     };

@@ -45,6 +45,8 @@ pub enum Outcome {
     Reject(Failure),
     /// The handler itself cannot work (a missing program): the message is given back untouched and the consumer ends.
     WorkerFault(String),
+    /// Nobody wants any more of it, which is no fault: the message is given back untouched and the consumer ends in order.
+    Enough(String),
     /// The machine is short of something for now: the message is given back untouched and the consumer waits a little.
     Pause(String),
     /// Ended by `cancel`: the message is given back.

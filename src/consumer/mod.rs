@@ -117,6 +117,8 @@ pub enum EndReason {
     Failures(u64),
     /// A listener wants it; where that one is configured.
     Listener(String),
+    /// The handler has had enough: why.
+    Enough(String),
     /// A listener that must hear did not: which, and why.
     Unheard(String),
 }
@@ -275,7 +277,9 @@ async fn serve(
     progress: &mut Progress,
 ) -> Result<After> {
     let slots = if handler.in_process() {
-        settings.concurrency.max(IN_PROCESS_SLOTS)
+        // What such a handler holds it may begin, and so begins in the order of the queue.
+        let held = settings.prefetch.unwrap_or_default();
+        settings.concurrency.max(IN_PROCESS_SLOTS).max(held)
     } else {
         settings.concurrency.max(1)
     };

@@ -129,7 +129,9 @@ pub fn decide(outcome: &Outcome, counts: Counts, policy: &RetryPolicy, random: f
                 after: failure.retry_after.map_or(wait, |asked| asked.max(wait)),
             }
         }
-        Outcome::WorkerFault(_) | Outcome::Pause(_) | Outcome::Cancelled => Settlement::Release { uncounted: true },
+        Outcome::WorkerFault(_) | Outcome::Enough(_) | Outcome::Pause(_) | Outcome::Cancelled => {
+            Settlement::Release { uncounted: true }
+        }
     }
 }
 
@@ -268,6 +270,7 @@ mod tests {
             Outcome::Cancelled,
             Outcome::Pause(String::new()),
             Outcome::WorkerFault(String::new()),
+            Outcome::Enough(String::new()),
         ] {
             assert_eq!(
                 decide(&outcome, attempt(4), &policy, 0.0),

@@ -213,7 +213,9 @@ impl Teller {
         let (report, reason) = match &result.outcome {
             Outcome::Done(report) => (report, ""),
             Outcome::Retry(failure) | Outcome::Reject(failure) => (&failure.report, failure.reason.as_str()),
-            Outcome::WorkerFault(reason) | Outcome::Pause(reason) => (&empty, reason.as_str()),
+            Outcome::WorkerFault(reason) | Outcome::Pause(reason) | Outcome::Enough(reason) => {
+                (&empty, reason.as_str())
+            }
             Outcome::Cancelled | Outcome::Swallowed(_) => (&empty, "it was given back before it was done"),
         };
         let ended = events::Ended {

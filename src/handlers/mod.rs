@@ -12,6 +12,8 @@ pub mod fastcgi;
 mod fenced;
 pub mod http;
 pub mod noop;
+pub mod print;
+mod printer;
 pub mod service;
 mod webhook;
 mod workers;
@@ -23,6 +25,7 @@ use std::sync::Arc;
 pub use accept::ContentTypes;
 pub use allow::{Allowed, CommandEntry, Commands, DashArguments, Pattern};
 pub use body::{BodyBy, BodyWay};
+pub use printer::Printer;
 
 use crate::consumer::handler::{ExitCodes, Handler};
 use crate::error::Result;
@@ -54,6 +57,8 @@ pub struct HandlerContext {
     pub concurrency: usize,
     /// Watches over the consumer's children.
     pub guard: Arc<Guard>,
+    /// Where a handler prints: nowhere unless it is lent something.
+    pub printer: Printer,
 }
 
 impl HandlerContext {
@@ -65,6 +70,7 @@ impl HandlerContext {
             exit_codes,
             program,
             concurrency,
+            printer: Printer::default(),
         }
     }
 }
@@ -96,6 +102,7 @@ pub static HANDLERS: &[HandlerSpec] = &[
     webhook::SPEC,
     xmlrpc::SPEC,
     fastcgi::SPEC,
+    print::SPEC,
     noop::SPEC,
     elsewhere::SPEC,
 ];

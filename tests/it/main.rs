@@ -18,6 +18,7 @@ mod managequeue;
 mod managequeue_rabbit;
 mod metrics;
 mod predecessors;
+mod print;
 mod queuecommand;
 mod queuemessage;
 mod readme;

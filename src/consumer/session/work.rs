@@ -188,6 +188,9 @@ impl Session<'_> {
             Outcome::WorkerFault(reason) => {
                 this.fault.get_or_insert_with(|| Error::worker_fault(reason.clone()));
             }
+            Outcome::Enough(reason) => {
+                this.ending.get_or_insert_with(|| EndReason::Enough(reason.clone()));
+            }
             Outcome::Pause(reason) => {
                 tracing::warn!(%reason, "the machine is short of something; nothing is taken for a second");
                 this.paused_until = Some(Instant::now() + PAUSE);
@@ -196,7 +199,7 @@ impl Session<'_> {
         }
         if matches!(
             outcome,
-            Outcome::WorkerFault(_) | Outcome::Pause(_) | Outcome::Cancelled
+            Outcome::WorkerFault(_) | Outcome::Enough(_) | Outcome::Pause(_) | Outcome::Cancelled
         ) {
             self.progress.begun = self.progress.begun.saturating_sub(1);
         }
