@@ -137,6 +137,8 @@ async fn tell(listener: &Listeners, events: &[ProcessEvent], hurry: &Cancellatio
             attempt: None,
             deliveries: None,
             ended: None,
+            trusted: true,
+            trusted: true,
             process: Some(event),
         };
         let reaction = listener.tell(&told, &CancellationToken::new(), hurry).await;
