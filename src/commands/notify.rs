@@ -138,7 +138,6 @@ async fn tell(listener: &Listeners, events: &[ProcessEvent], hurry: &Cancellatio
             deliveries: None,
             ended: None,
             trusted: true,
-            trusted: true,
             process: Some(event),
         };
         let reaction = listener.tell(&told, &CancellationToken::new(), hurry).await;
