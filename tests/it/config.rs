@@ -299,7 +299,7 @@ fn what_a_later_version_reads_is_not_called_a_slip() {
         ),
         (
             "consumers:\n  a: { callback: kaliop_queueing.message_consumer.symfony_service }\n",
-            "./qctl.yml:2: consumers.a.callback: means `handler: service`, which is not in this version of qctl yet",
+            "./qctl.yml:2: consumers.a.callback: `run` is missing: the program of the persistent workers",
         ),
     ] {
         let error = Place::with_config(yaml)
