@@ -39,7 +39,7 @@ impl Handler for Elsewhere {
         let by = self.by.as_deref().unwrap_or("another program");
         Err(self.setting.error(format!(
             "the messages are taken by {}, which qctl cannot run; to take them with qctl, give this consumer a handler such as \
-             `handler: {{ exec: {{ run: [PROGRAM] }} }}` (a PHP class can be run as it is, see docs/workers.md)",
+             `handler: {{ exec: {{ run: [PROGRAM] }} }}`",
             by.replace(char::is_control, " ")
         )))
     }

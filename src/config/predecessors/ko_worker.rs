@@ -207,7 +207,10 @@ fn consumer(name: String, mut options: Options<'_>, remains: &mut Remains) -> Re
     let handler = match class {
         Some(class) => kaliop::elsewhere(
             &class,
-            &format!("ko-worker's class {}", class.as_text().unwrap_or_default()),
+            &format!(
+                "ko-worker's class {} (docs/workers.md has a bridge that runs it)",
+                class.as_text().unwrap_or_default()
+            ),
         ),
         None => kaliop::elsewhere(&place, "ko-worker"),
     };
